@@ -1,0 +1,126 @@
+//! The command line. One file for each command; [`Failure`] is how each ends when it does not end well.
+
+mod check;
+mod init;
+mod output;
+mod reference;
+
+use crate::config::{self, Config, Problems};
+use clap::{Parser, Subcommand};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+pub use output::Output;
+
+/// Sallyport: a gateway for machine identities
+///
+/// Programs connect through it to databases with their own identity (an OIDC token or a machine key) instead of
+/// a shared password. Every statement is decided by policy, recorded, and answered with sensitive columns masked.
+#[derive(Debug, Parser)]
+#[command(name = "sallyport", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(short = 'c', long, global = true, env = "SALLYPORT_CONFIG", default_value = "sallyport.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a folder to start from: a commented configuration, a CA and a certificate, policies
+    Init(init::Args),
+    /// Check configuration, policies and masking rules
+    Check(check::Args),
+    /// Print a reference in Markdown, from the code
+    #[command(hide = true)]
+    Reference(reference::Args),
+}
+
+/// Why a command did not end well: what, where, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Exit status: 1 a finding or a failure, 2 wrong usage.
+    pub status: u8,
+    /// For people; empty: what was printed says it all.
+    pub message: String,
+}
+
+impl Failure {
+    /// Something was found, or could not be done.
+    pub fn finding(message: impl Into<String>) -> Self {
+        Self { status: 1, message: message.into() }
+    }
+
+    /// It was asked for in a way that cannot work.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { status: 2, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::usage(problems.to_string())
+    }
+}
+
+/// Reads the configuration file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(file: &Path) -> Result<Config, Failure> {
+    Ok(config::load(file)?)
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Two TLS providers may be linked by dependencies; without a default the first handshake would panic.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    let output = Output::new(cli.json);
+    match dispatch(cli, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+fn dispatch(cli: Cli, output: &Output) -> Result<(), Failure> {
+    match cli.command {
+        Command::Init(args) => init::run(&args, output),
+        Command::Check(args) => check::run(&cli.config, &args, output),
+        Command::Reference(args) => reference::run(&args, output),
+    }
+}
+
+/// This machine's name, where the system tells it.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
+    let name = name.trim();
+    let good = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+    good.then(|| name.to_owned())
+}

@@ -1,0 +1,396 @@
+//! Every key of `sallyport.toml`, in one table: the reader knows no other, suggestions and
+//! `docs/reference/config.md` are made from it.
+
+/// A section of the file.
+#[derive(Debug, Clone, Copy)]
+pub struct SectionDoc {
+    /// Its name in [`KEYS`].
+    pub name: &'static str,
+    /// How it is written.
+    pub header: &'static str,
+    /// What it is.
+    pub meaning: &'static str,
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The section's name.
+    pub section: &'static str,
+    /// Its own name.
+    pub name: &'static str,
+    /// What its value is.
+    pub kind: &'static str,
+    /// Its default as TOML; in parentheses: not a value; empty: it must be given.
+    pub default: &'static str,
+    /// A value, as TOML.
+    pub example: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// The key of that name in that section.
+#[must_use]
+pub fn key(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|known| known.section == section && known.name == name)
+}
+
+/// The keys of a section.
+pub fn section_keys(section: &'static str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |known| known.section == section)
+}
+
+const fn section(name: &'static str, header: &'static str, meaning: &'static str) -> SectionDoc {
+    SectionDoc { name, header, meaning }
+}
+
+const fn entry(
+    path: (&'static str, &'static str),
+    kind: &'static str,
+    default: &'static str,
+    example: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key { section: path.0, name: path.1, kind, default, example, meaning }
+}
+
+/// The sections, in the order of the reference.
+pub const SECTIONS: &[SectionDoc] = &[
+    section("", "the top of the file", "Keys before the first `[section]`."),
+    section("tls", "[tls]", "The certificate that clients see. The files are read again when they change."),
+    section("listener", "[[listener]]", "Where the gateway listens. One for each protocol, at least."),
+    section("issuer", "[[issuer]]", "Who may vouch for a caller."),
+    section("connection", "[[connection]]", "A target, and how the gateway logs in to it."),
+    section(
+        "credential",
+        "credential = { … } of [[connection]]",
+        "The login that the gateway uses on the target. Callers never see it.",
+    ),
+    section("classify", "[[classify]]", "Which columns hold which class of data."),
+    section("mask", "[[mask]]", "What a class looks like to those who may not see it."),
+    section("policy", "[policy]", "Where the Cedar policies are."),
+    section("limits", "[limits]", "Every limit has a default and a reason; raise one only when you met it."),
+    section("audit", "[audit]", "The audit log."),
+    section("approvals", "[approvals]", "Requests that wait for a reviewer."),
+    section(
+        "telemetry",
+        "[telemetry]",
+        "Logs and traces of the gateway itself. (Metrics are at `/metrics` of the admin listener.)",
+    ),
+];
+
+/// The keys, in the order of the reference.
+pub const KEYS: &[Key] = &[
+    // Top
+    entry(
+        ("", "data_dir"),
+        "path",
+        "\"data\"",
+        "\"/var/lib/sallyport\"",
+        "The folder for what the gateway keeps: audit log, machine keys, its own socket. It alone may read it.",
+    ),
+    entry(("", "threads"), "number", "(one for each core)", "4", "Event loops. A session stays on one."),
+    entry(("", "tls"), "section", "(none)", "", "See `[tls]`."),
+    entry(("", "listener"), "sections", "", "", "See `[[listener]]`."),
+    entry(("", "issuer"), "sections", "(none)", "", "See `[[issuer]]`."),
+    entry(("", "connection"), "sections", "(none)", "", "See `[[connection]]`."),
+    entry(("", "classify"), "sections", "(none)", "", "See `[[classify]]`."),
+    entry(("", "mask"), "sections", "(none)", "", "See `[[mask]]`."),
+    entry(("", "policy"), "section", "(defaults)", "", "See `[policy]`."),
+    entry(("", "limits"), "section", "(defaults)", "", "See `[limits]`."),
+    entry(("", "audit"), "section", "(defaults)", "", "See `[audit]`."),
+    entry(("", "approvals"), "section", "(defaults)", "", "See `[approvals]`."),
+    entry(("", "telemetry"), "section", "(defaults)", "", "See `[telemetry]`."),
+    // tls
+    entry(("tls", "certificate"), "path", "", "\"tls/gateway.pem\"", "Certificate chain, PEM, the gateway's own first."),
+    entry(
+        ("tls", "private_key"),
+        "path",
+        "",
+        "\"tls/gateway.key\"",
+        "Its private key, PEM, readable by the gateway's user alone.",
+    ),
+    // listener
+    entry(
+        ("listener", "protocol"),
+        "word",
+        "",
+        "\"postgres\"",
+        "`postgres`, or `admin`: REST API, `/metrics`, `/healthz`, `/readyz`.",
+    ),
+    entry(
+        ("listener", "address"),
+        "address",
+        "",
+        "\"127.0.0.1:5432\"",
+        "`IP:PORT`, `[IPv6]:PORT`, `localhost:PORT` or `unix:PATH`.",
+    ),
+    entry(
+        ("listener", "connection"),
+        "text",
+        "(any)",
+        "\"orders-prod\"",
+        "Ties the listener to one connection: database names are then the target's own.",
+    ),
+    entry(
+        ("listener", "tls"),
+        "word",
+        "\"required\"",
+        "\"optional\"",
+        "`required`, or `optional`: only on a loopback address or a Unix socket, because credentials then travel as the client sends them.",
+    ),
+    // issuer
+    entry(
+        ("issuer", "name"),
+        "text",
+        "",
+        "\"entra\"",
+        "The first part of its callers' ids: `NAME/SUBJECT`. `key` is taken: machine keys.",
+    ),
+    entry(
+        ("issuer", "kind"),
+        "word",
+        "\"oidc\"",
+        "\"entra\"",
+        "`oidc`, `entra` (with Entra ID's own claim rules) or `dev`: a key of the gateway's own for `sallyport dev-token`, only where every listener for clients is on loopback.",
+    ),
+    entry(("issuer", "issuer"), "URL", "", "\"https://login.example.com\"", "The exact `iss` of its tokens. Not for `dev`."),
+    entry(
+        ("issuer", "audience"),
+        "text or list",
+        "",
+        "\"api://sallyport\"",
+        "The `aud` that a token must have. Use one that only the gateway has. `dev`: default `sallyport`.",
+    ),
+    entry(
+        ("issuer", "jwks"),
+        "URL or `file:PATH`",
+        "(OpenID discovery)",
+        "\"file:keys.json\"",
+        "Where its public keys are, if not by discovery.",
+    ),
+    entry(("issuer", "roles"), "text", "\"roles\"", "\"groups\"", "The claim that holds the roles."),
+    entry(
+        ("issuer", "tenants"),
+        "list",
+        "(the one of `issuer`)",
+        "[\"9f2b1c1e-0000-4000-8000-000000000001\"]",
+        "Entra: the tenants whose tokens are accepted.",
+    ),
+    // connection
+    entry(
+        ("connection", "name"),
+        "text",
+        "",
+        "\"orders-prod\"",
+        "What callers, policies and listings call it. Letters, digits, `-`, `_`, `.`.",
+    ),
+    entry(("connection", "protocol"), "word", "", "\"postgres\"", "`postgres`."),
+    entry(
+        ("connection", "address"),
+        "text",
+        "",
+        "\"db.example.com:5432\"",
+        "`HOST:PORT` of the target, or `unix:FOLDER:PORT` for a server on this host.",
+    ),
+    entry(("connection", "database"), "text", "", "\"orders\"", "The database when the caller names none."),
+    entry(
+        ("connection", "databases"),
+        "list or `\"any\"`",
+        "(the default alone)",
+        "[\"orders\", \"archive\"]",
+        "Databases that callers may name as `CONNECTION/DATABASE`, besides the default.",
+    ),
+    entry(
+        ("connection", "tls"),
+        "word",
+        "\"verify-full\"",
+        "\"verify-full\"",
+        "Towards the target: `verify-full` (certificate and name are checked), `require` (encrypted, but the server is not checked) or `disable`.",
+    ),
+    entry(
+        ("connection", "ca"),
+        "path",
+        "(the system's)",
+        "\"tls/orders-ca.pem\"",
+        "Certificates that `verify-full` trusts, PEM.",
+    ),
+    entry(
+        ("connection", "owner"),
+        "text",
+        "(none)",
+        "\"payments\"",
+        "Who answers for the target: shown in records and to reviewers.",
+    ),
+    entry(("connection", "tags"), "table of texts", "(none)", "{ env = \"prod\" }", "Attributes for policies: `resource.tags`."),
+    entry(
+        ("connection", "credential"),
+        "table",
+        "",
+        "{ user = \"gateway\", password = \"env:ORDERS_PASSWORD\" }",
+        "The gateway's login on the target.",
+    ),
+    entry(
+        ("connection", "outlive_token"),
+        "boolean",
+        "false",
+        "true",
+        "Whether a session may go on after its caller's token has expired.",
+    ),
+    entry(
+        ("connection", "safe_functions"),
+        "list",
+        "(none)",
+        "[\"public.order_total\"]",
+        "Functions of your own that read and write nothing that policies care about. A call of any other is `unknown`.",
+    ),
+    // credential
+    entry(("credential", "user"), "text", "", "\"gateway\"", "Login name on the target."),
+    entry(
+        ("credential", "password"),
+        "reference",
+        "(none)",
+        "\"env:ORDERS_PASSWORD\"",
+        "`env:NAME` or `file:PATH`; never the password itself. A file is read again when it changes.",
+    ),
+    // classify
+    entry(("classify", "class"), "text", "", "\"email\"", "The class: `DataClass::\"email\"` in policies."),
+    entry(
+        ("classify", "columns"),
+        "list",
+        "",
+        "[\"orders-prod/public.customers.email\"]",
+        "`CONNECTION/SCHEMA.TABLE.COLUMN`; `*` stands for any run of characters within a part.",
+    ),
+    entry(
+        ("classify", "detect"),
+        "word",
+        "(none)",
+        "\"email\"",
+        "A detector of content, for `check --connect`: `email`, `card`, `iban`, `phone`, `ip`.",
+    ),
+    // mask
+    entry(("mask", "class"), "text", "", "\"email\"", "The class."),
+    entry(("mask", "with"), "word", "", "\"partial\"", "`email`, `partial`, `redact`, `hash`, `null`, `fixed`."),
+    entry(("mask", "show_first"), "number", "0", "2", "`partial`: characters shown at the start."),
+    entry(("mask", "show_last"), "number", "4", "4", "`partial`: characters shown at the end."),
+    entry(("mask", "value"), "text", "(none)", "\"n/a\"", "`fixed`: the text."),
+    entry(
+        ("mask", "secret"),
+        "reference",
+        "(one under data_dir)",
+        "\"env:SALLYPORT_HASH_SECRET\"",
+        "`hash`: the secret that keys the hash, so that it cannot be guessed by trying values.",
+    ),
+    // policy
+    entry(("policy", "dir"), "path", "\"policies\"", "\"policies\"", "The folder with `*.cedar` files."),
+    // limits
+    entry(
+        ("limits", "statement_max"),
+        "size",
+        "\"1 MiB\"",
+        "\"1 MiB\"",
+        "Longest statement. Longer ones are refused: they take the grammar too long, and nobody can review them.",
+    ),
+    entry(
+        ("limits", "message_max"),
+        "size",
+        "\"64 MiB\"",
+        "\"64 MiB\"",
+        "Longest message that must be held whole to be understood. Rows and COPY data stream and have no limit.",
+    ),
+    entry(
+        ("limits", "masked_row_max"),
+        "size",
+        "\"64 MiB\"",
+        "\"64 MiB\"",
+        "Longest row that can be masked: it must be held, because its length stands before its values.",
+    ),
+    entry(("limits", "prepared_max"), "number", "10000", "10000", "Prepared statements and portals of one session."),
+    entry(("limits", "pipeline_max"), "number", "1024", "1024", "Requests of one session that are sent and not yet answered."),
+    entry(
+        ("limits", "login_timeout"),
+        "duration",
+        "\"15s\"",
+        "\"15s\"",
+        "From the accepted connection to the finished login: a login that stalls is dropped.",
+    ),
+    entry(("limits", "idle_timeout"), "duration", "\"none\"", "\"8h\"", "Ends a session that asked nothing for so long."),
+    entry(("limits", "statement_timeout"), "duration", "\"none\"", "\"1h\"", "Ends a request that runs for longer."),
+    entry(
+        ("limits", "connections_max"),
+        "number",
+        "10000",
+        "10000",
+        "Client connections in all. Each costs memory and two file descriptors.",
+    ),
+    entry(
+        ("limits", "connections_per_principal_max"),
+        "number",
+        "1000",
+        "1000",
+        "Sessions of one principal, so that one caller cannot take all.",
+    ),
+    entry(("limits", "logins_per_address_max"), "number", "64", "64", "Logins in progress from one address."),
+    entry(
+        ("limits", "buffer_max"),
+        "size",
+        "\"256 KiB\"",
+        "\"256 KiB\"",
+        "Bytes read ahead from one peer of a session: what a slow reader on the other side can make it hold.",
+    ),
+    entry(
+        ("limits", "drain_timeout"),
+        "duration",
+        "\"30s\"",
+        "\"30s\"",
+        "How long a stopping gateway waits for running requests before it ends their sessions.",
+    ),
+    // audit
+    entry(
+        ("audit", "durability"),
+        "word",
+        "\"write\"",
+        "\"sync\"",
+        "`write`: an entry survives a killed process (written before the statement is forwarded, on the disk within 100 ms); `sync`: it survives a power cut (on the disk before the statement is forwarded).",
+    ),
+    entry(
+        ("audit", "min_free"),
+        "size",
+        "\"1 GiB\"",
+        "\"1 GiB\"",
+        "Space that must stay free on the log's disk. Below it, statements are refused.",
+    ),
+    entry(
+        ("audit", "heartbeat"),
+        "duration",
+        "\"5m\"",
+        "\"5m\"",
+        "An entry when nothing happened for so long: silence can be told from absence.",
+    ),
+    // approvals
+    entry(("approvals", "timeout"), "duration", "\"10m\"", "\"10m\"", "Longest that a request waits."),
+    entry(("approvals", "held_max"), "number", "1000", "1000", "Requests that wait at once. More are refused."),
+    // telemetry
+    entry(
+        ("telemetry", "log"),
+        "word",
+        "\"auto\"",
+        "\"json\"",
+        "`auto` (lines for people on a terminal, JSON elsewhere), `human` or `json`.",
+    ),
+    entry(
+        ("telemetry", "level"),
+        "text",
+        "\"info\"",
+        "\"info,proxy_io=debug\"",
+        "Which events: a level, or `MODULE=LEVEL` separated by commas. `SALLYPORT_LOG` overrides it.",
+    ),
+    entry(
+        ("telemetry", "otlp"),
+        "URL",
+        "(none)",
+        "\"http://127.0.0.1:4318\"",
+        "Where to send OpenTelemetry traces (OTLP over HTTP).",
+    ),
+];

@@ -1,0 +1,28 @@
+//! `sallyport.toml`: read, checked, typed.
+//!
+//! [`keys`] is the one table of every key: the reader accepts nothing else, and the reference is printed
+//! from it. [`parse`](fn@parse) reports everything that is wrong at once, each with its line and a remedy.
+//! The model is [`Config`].
+
+mod canonical;
+pub mod keys;
+mod model;
+mod parse;
+mod problem;
+mod reader;
+mod reference;
+mod rules;
+mod secret;
+#[cfg(test)]
+mod tests;
+pub mod units;
+
+pub use canonical::difference;
+pub use model::{
+    Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
+    ListenerProtocol, LogFormat, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
+};
+pub use parse::{default_file, load, parse};
+pub use problem::{Problem, Problems};
+pub use reference::reference;
+pub use secret::{InvalidRef, Secret, SecretError, SecretRef};

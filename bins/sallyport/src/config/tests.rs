@@ -1,0 +1,244 @@
+use super::keys::{KEYS, SECTIONS, section_keys};
+use super::*;
+use std::path::Path;
+use std::time::Duration;
+
+const MINIMAL: &str = r#"
+[[listener]]
+protocol = "postgres"
+address = "127.0.0.1:5432"
+tls = "optional"
+"#;
+
+/// The blueprint's own example, with what this version supports.
+const BLUEPRINT: &str = r#"
+data_dir = "/var/lib/sallyport"
+
+[tls]
+certificate = "tls/gateway.pem"
+private_key = "tls/gateway.key"
+
+[[listener]]
+protocol = "postgres"
+address  = "0.0.0.0:5432"
+
+[[listener]]
+protocol = "admin"
+address  = "127.0.0.1:8443"
+
+[[issuer]]
+name     = "entra"
+issuer   = "https://login.microsoftonline.com/TENANT/v2.0"
+audience = "api://sallyport"
+kind     = "entra"
+
+[[connection]]
+name       = "orders-prod"
+protocol   = "postgres"
+address    = "orders.postgres.database.azure.com:5432"
+database   = "orders"
+tls        = "verify-full"
+owner      = "payments"
+tags       = { env = "prod" }
+credential = { user = "gateway", password = "env:ORDERS_PASSWORD" }
+
+[[classify]]
+class   = "email"
+columns = ["orders-prod/public.customers.email"]
+detect  = "email"
+
+[[mask]]
+class = "email"
+with  = "email"
+"#;
+
+fn read(text: &str) -> Result<Config, Problems> {
+    parse(text, Path::new("/etc/sallyport/sallyport.toml"))
+}
+
+/// The one problem of a text: its line, and both sentences.
+fn problem(text: &str) -> (usize, String) {
+    let problems = read(text).expect_err("must be refused");
+    assert_eq!(problems.list.len(), 1, "{problems}");
+    (problems.list[0].line, format!("{}\n{}", problems.list[0].what, problems.list[0].remedy))
+}
+
+#[test]
+fn the_blueprints_example_is_read() {
+    let config = read(BLUEPRINT).unwrap();
+    assert_eq!(config.data_dir, Path::new("/var/lib/sallyport"));
+    assert_eq!(config.tls.as_ref().unwrap().certificate, Path::new("/etc/sallyport/tls/gateway.pem"));
+    assert_eq!(config.policy_dir, Path::new("/etc/sallyport/policies"));
+    let connection = config.connection("orders-prod").unwrap();
+    assert_eq!(connection.address.to_string(), "orders.postgres.database.azure.com:5432");
+    assert_eq!(connection.tls, UpstreamTls::VerifyFull);
+    assert_eq!(connection.tags["env"], "prod");
+    assert!(connection.allows_database("orders"));
+    assert!(!connection.allows_database("postgres"));
+    assert_eq!(config.masks[0].with, MaskWith::Email);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn unknown_keys_name_the_nearest_known_one_and_the_line() {
+    let (line, text) = problem(&MINIMAL.replace("address =", "adress =").replace("adress", "tls_mode = 1\naddress"));
+    assert_eq!(line, 4);
+    assert!(text.contains("unknown key `tls_mode` in [[listener]]"), "{text}");
+    let problems = read("data_dirs = \"x\"").unwrap_err();
+    assert!(problems.to_string().contains("did you mean `data_dir`?"), "{problems}");
+    let (_, text) = problem(&format!("min_free = \"1 GiB\"\n{MINIMAL}"));
+    assert!(text.contains("`min_free` belongs in [audit]"), "{text}");
+}
+
+#[test]
+fn everything_that_is_wrong_is_reported_at_once() {
+    let problems = read(
+        "threads = \"many\"\n[[listener]]\nprotocol = \"postgress\"\naddress = \"nowhere\"\n[audit]\nmin_free = \"lots\"\ndurability = true\n",
+    )
+    .unwrap_err();
+    let text = problems.to_string();
+    let lines: Vec<_> = problems.list.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [1, 3, 4, 6, 7], "{text}");
+    assert!(text.contains("did you mean \"postgres\"?"), "{text}");
+    assert!(text.contains("/etc/sallyport/sallyport.toml:6: `min_free` is not a size"), "{text}");
+}
+
+#[test]
+fn text_that_is_not_toml_names_the_line() {
+    let problems = read("data_dir = \"x\"\n[[listener\n").unwrap_err();
+    assert_eq!(problems.list[0].line, 2, "{problems}");
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_and_not_repeated() {
+    let problems = read(&BLUEPRINT.replace("env:ORDERS_PASSWORD", "hunter2")).unwrap_err();
+    let text = format!("{problems}\n{problems:?}");
+    assert!(text.contains("not a reference to a secret"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    let (_, text) = problem(&BLUEPRINT.replace("env:ORDERS", "keyvault:orders"));
+    assert!(text.contains("`keyvault:` reference, which this version does not support"), "{text}");
+}
+
+#[test]
+fn a_dev_issuer_is_refused_beside_an_open_listener() {
+    let dev = "[[issuer]]\nname = \"dev\"\nkind = \"dev\"\n";
+    let (_, text) = problem(&format!("{BLUEPRINT}{dev}"));
+    assert!(text.contains("kind = \"dev\" is refused beside the listener on 0.0.0.0:5432"), "{text}");
+    let config = read(&format!("{}{dev}", BLUEPRINT.replace("0.0.0.0", "127.0.0.1"))).unwrap();
+    assert!(config.warnings.iter().any(|warning| warning.what.contains("env = \"prod\"")), "{:?}", config.warnings);
+}
+
+#[test]
+fn tls_is_optional_on_local_addresses_alone() {
+    for local in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1", "unix:run/pg.sock", "[::ffff:127.0.0.1]:1"] {
+        assert!(read(&MINIMAL.replace("127.0.0.1:5432", local)).is_ok(), "{local}");
+    }
+    for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+        let (_, text) = problem(&MINIMAL.replace("127.0.0.1:5432", open));
+        assert!(text.contains("tls = \"optional\" is refused"), "{text}");
+    }
+}
+
+#[test]
+fn a_listener_that_needs_a_certificate_says_so() {
+    let (_, text) = problem(&MINIMAL.replace("optional", "required"));
+    assert!(text.contains("needs a certificate"), "{text}");
+}
+
+#[test]
+fn names_must_be_unique_and_references_must_resolve() {
+    let twice = format!("{BLUEPRINT}\n[[mask]]\nclass = \"email\"\nwith = \"null\"\n");
+    assert!(problem(&twice).1.contains("is there twice"));
+    let (_, text) = problem(&BLUEPRINT.replace("[[mask]]\nclass = \"email\"", "[[mask]]\nclass = \"emial\""));
+    assert!(text.contains("did you mean \"email\"?"), "{text}");
+    let (_, text) = problem(&BLUEPRINT.replace("0.0.0.0:5432\"", "0.0.0.0:5432\"\nconnection = \"orders-pord\""));
+    assert!(text.contains("did you mean \"orders-prod\"?"), "{text}");
+    let (_, text) = problem(&BLUEPRINT.replace("[\"orders-prod/", "[\"order-prod/"));
+    assert!(text.contains("did you mean \"orders-prod\"?"), "{text}");
+}
+
+#[test]
+fn keys_are_fetched_over_https_alone() {
+    for bad in ["http://login.example.com", "ftp://x", "login.example.com", "http://127.0.0.1.example.com/"] {
+        let (_, text) = problem(&BLUEPRINT.replace("https://login.microsoftonline.com/TENANT/v2.0", bad));
+        assert!(text.contains("is not an https:// URL"), "{text}");
+    }
+    for good in ["http://127.0.0.1:8080/realms/x", "http://[::1]:80", "http://localhost/x"] {
+        assert!(read(&BLUEPRINT.replace("https://login.microsoftonline.com/TENANT/v2.0", good)).is_ok(), "{good}");
+    }
+}
+
+#[test]
+fn the_documented_defaults_are_the_real_ones() {
+    let mut text = String::new();
+    for section in ["", "policy", "limits", "audit", "approvals", "telemetry"] {
+        if !section.is_empty() {
+            text.push_str(&format!("[{section}]\n"));
+        }
+        for key in section_keys(section).filter(|key| !key.default.is_empty() && !key.default.starts_with('(')) {
+            text.push_str(&format!("{} = {}\n", key.name, key.default));
+        }
+    }
+    let (bare, written) = (read(MINIMAL).unwrap(), read(&format!("{text}{MINIMAL}")).unwrap());
+    assert_eq!(written.limits, bare.limits);
+    assert_eq!(written.audit, bare.audit);
+    assert_eq!(written.telemetry, bare.telemetry);
+    assert_eq!((written.data_dir, written.policy_dir), (bare.data_dir, bare.policy_dir));
+    assert_ne!(written.digest, bare.digest, "a value that is written is part of the set");
+}
+
+#[test]
+fn every_documented_example_is_accepted() {
+    let mut text = String::new();
+    let exclusive = [("mask", ["value", "secret"].as_slice()), ("issuer", ["tenants"].as_slice())];
+    for section in SECTIONS.iter().filter(|section| section.name != "credential") {
+        let skip = exclusive.iter().find(|(name, _)| *name == section.name).map_or(&[][..], |(_, keys)| keys);
+        if !section.name.is_empty() {
+            text.push_str(&format!("{}\n", section.header));
+        }
+        for key in section_keys(section.name).filter(|key| !key.example.is_empty() && !skip.contains(&key.name)) {
+            text.push_str(&format!("{} = {}\n", key.name, key.example));
+        }
+    }
+    let config = read(&text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    assert_eq!(config.limits.session.idle_timeout, Some(Duration::from_secs(8 * 3_600)));
+    assert_eq!(config.audit.durability, Durability::Sync);
+    assert_eq!(config.threads, Some(4));
+}
+
+#[test]
+fn every_key_is_in_a_known_section_once() {
+    for (at, key) in KEYS.iter().enumerate() {
+        assert!(SECTIONS.iter().any(|section| section.name == key.section), "{}", key.section);
+        assert!(!KEYS[..at].iter().any(|other| (other.section, other.name) == (key.section, key.name)), "{}", key.name);
+        assert!(!key.meaning.is_empty() && !key.kind.is_empty());
+    }
+}
+
+#[test]
+fn the_digest_ignores_layout_and_order_and_sees_every_value() {
+    let one = read(BLUEPRINT).unwrap();
+    let spaced = read(&BLUEPRINT.replace(" = ", "   =   ").replace("[tls]", "# a comment\n[tls]")).unwrap();
+    assert_eq!(one.digest, spaced.digest);
+    let other = read(&BLUEPRINT.replace("payments", "billing")).unwrap();
+    assert_ne!(one.digest, other.digest);
+    assert_eq!(difference(&one.lines, &other.lines), ["~ connection[orders-prod].owner = \"payments\" → \"billing\""]);
+    assert_eq!(difference(&one.lines, &one.lines), Vec::<String>::new());
+    let less = read(&BLUEPRINT.replace("owner      = \"payments\"\n", "threads_ = 1\n").replace("threads_ = 1\n", "")).unwrap();
+    assert_eq!(difference(&one.lines, &less.lines), ["- connection[orders-prod].owner = \"payments\""]);
+    assert_eq!(difference(&less.lines, &one.lines), ["+ connection[orders-prod].owner = \"payments\""]);
+}
+
+#[test]
+fn addresses_of_targets() {
+    let with = |address: &str| read(&BLUEPRINT.replace("orders.postgres.database.azure.com:5432", address));
+    for good in ["db:1", "10.0.0.1:5432", "[::1]:5432", "unix:/run/postgresql:5432"] {
+        let config = with(good).unwrap();
+        assert_eq!(config.connections[0].address.to_string(), good);
+    }
+    for bad in ["db", "db:0", "db:99999", "::1:5432", "[db]:1", ":5432", "unix:5432", "a b:1", "u@h:1"] {
+        assert!(with(bad).is_err(), "{bad}");
+    }
+    let socket = with("unix:/run/postgresql:5433").unwrap().connections[0].address.socket();
+    assert_eq!(socket.as_deref(), Some(Path::new("/run/postgresql/.s.PGSQL.5433")));
+}

@@ -1,0 +1,7 @@
+//! Sallyport: a gateway for machine identities. This crate is the binary's content: configuration, command
+//! line, administration, and the wiring of the gateway.
+//!
+//! Start reading at [`config`] (what can be said), [`cli`] (what can be asked).
+
+pub mod cli;
+pub mod config;
