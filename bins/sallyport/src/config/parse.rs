@@ -481,9 +481,10 @@ fn telemetry(section: &Section<'_, '_>) -> Telemetry {
         }
     }
     telemetry.otlp = section.string("otlp").filter(|url| {
-        let good = url.starts_with("http://") || url.starts_with("https://");
+        let good = url.strip_prefix("http://").is_some_and(|rest| !rest.is_empty());
         if !good {
-            section.problem("otlp", format!("`otlp` is not a URL: {url:?}"), "for example: otlp = \"http://127.0.0.1:4318\"");
+            let remedy = "name a collector by http://HOST:PORT; one on this host can send traces on over TLS";
+            section.problem("otlp", format!("`otlp` is not an http:// URL: {url:?}"), remedy);
         }
         good
     });

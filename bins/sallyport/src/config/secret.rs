@@ -117,11 +117,11 @@ impl Secret {
                 let bytes = std::os::unix::ffi::OsStringExt::into_vec(value);
                 if bytes.is_empty() { Err(SecretError::Empty(self.reference.to_string())) } else { Ok(SecretBytes::new(bytes)) }
             }
-            SecretRef::File(path) => self.from_file(path),
+            SecretRef::File(path) => self.read_file(path),
         }
     }
 
-    fn from_file(&self, path: &Path) -> Result<SecretBytes, SecretError> {
+    fn read_file(&self, path: &Path) -> Result<SecretBytes, SecretError> {
         let unreadable = |error: std::io::Error| SecretError::Unreadable(path.to_owned(), error.kind().to_string());
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
         let (modified, length) = (metadata.modified().ok(), metadata.len());

@@ -1,0 +1,490 @@
+//! Requests that wait for a reviewer.
+//!
+//! A session submits its held request and waits on the [`Ticket`]; reviewers decide through the admin API.
+//! Whoever takes a request off the board (an approval that completes it, a denial, the timeout, or the
+//! ticket's drop) settles it: removal happens under one lock, so every request has exactly one outcome.
+//!
+//! The board keeps nothing on disk. The session that waits records each outcome before anything is forwarded
+//! (`Event::Approval`), and a request cannot outlive its session.
+
+use crate::config::units;
+use aws_lc_rs::rand;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proxy_core::pipeline::{Approval, ApprovalRule};
+use proxy_core::record::ApprovalStep;
+use proxy_core::{Facts, Parameter, Principal, RequestId, SessionId, Target, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Settled requests that are remembered, so that a reviewer who comes late learns what happened (1,000).
+const SETTLED_MAX: usize = 1_000;
+/// Letters of an id: no `i`, `l`, `o`, `u`, which are misread or make words (Crockford's base 32).
+const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Names a held request: six characters that can be typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApprovalId([u8; 6]);
+
+impl fmt::Display for ApprovalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
+    }
+}
+
+/// Not six characters of the id alphabet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an approval's id is six characters, such as 7k2m9x; `sallyport approvals list` shows them")]
+pub struct InvalidApprovalId;
+
+impl FromStr for ApprovalId {
+    type Err = InvalidApprovalId;
+
+    /// Forgives case, and `o`, `i`, `l` for the digits that they look like.
+    fn from_str(text: &str) -> Result<Self, InvalidApprovalId> {
+        let letters = text.bytes().map(|byte| match byte.to_ascii_lowercase() {
+            b'o' => b'0',
+            b'i' | b'l' => b'1',
+            other => other,
+        });
+        let letters: [u8; 6] = letters.collect::<Vec<_>>().try_into().map_err(|_| InvalidApprovalId)?;
+        if letters.iter().all(|letter| LETTERS.contains(letter)) { Ok(Self(letters)) } else { Err(InvalidApprovalId) }
+    }
+}
+
+impl serde::Serialize for ApprovalId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A held request: what a reviewer decides on.
+#[derive(Debug, Clone)]
+pub struct HeldRequest {
+    /// The session that waits.
+    pub session: SessionId,
+    /// Its request.
+    pub request: RequestId,
+    /// Who asks.
+    pub principal: Arc<Principal>,
+    /// Of what.
+    pub target: Arc<Target>,
+    /// The exact statement.
+    pub statement: Bytes,
+    /// The bound parameters.
+    pub parameters: Vec<Parameter>,
+    /// SHA-256 over statement and parameters, hexadecimal: what is approved is what runs.
+    pub digest: String,
+    /// What it would do.
+    pub facts: Arc<Facts>,
+    /// Who must approve, and why.
+    pub rule: ApprovalRule,
+    /// The policy set that asks: the approval is void under another.
+    pub policy_version: Arc<str>,
+    /// When it was asked.
+    pub submitted: Timestamp,
+}
+
+/// What became of a held request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every group agreed.
+    Approved {
+        /// For the policy engine.
+        approval: Approval,
+        /// Who, each with their reason.
+        by: Vec<Opinion>,
+    },
+    /// Somebody refused.
+    Denied(Opinion),
+    /// Nobody decided in time.
+    Expired,
+}
+
+impl Outcome {
+    /// Its step in the record.
+    #[must_use]
+    pub fn step(&self) -> ApprovalStep {
+        match self {
+            Self::Approved { .. } => ApprovalStep::Approved,
+            Self::Denied(_) => ApprovalStep::Denied,
+            Self::Expired => ApprovalStep::Expired,
+        }
+    }
+
+    /// Who decided, for the record.
+    #[must_use]
+    pub fn by(&self) -> Option<String> {
+        match self {
+            Self::Approved { by, .. } => Some(join(by, |opinion| Some(opinion.by.as_str()))),
+            Self::Denied(opinion) => Some(opinion.by.clone()),
+            Self::Expired => None,
+        }
+    }
+
+    /// Their reasons, for the record.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Approved { by, .. } => Some(join(by, |opinion| opinion.reason.as_deref())).filter(|text| !text.is_empty()),
+            Self::Denied(opinion) => opinion.reason.clone(),
+            Self::Expired => None,
+        }
+    }
+}
+
+fn join<'o>(by: &'o [Opinion], part: impl Fn(&'o Opinion) -> Option<&'o str>) -> String {
+    by.iter().filter_map(part).collect::<Vec<_>>().join(", ")
+}
+
+/// What one reviewer said.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Opinion {
+    /// Who.
+    pub by: String,
+    /// For which groups.
+    pub groups: Vec<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// When.
+    #[serde(skip)]
+    pub at: Timestamp,
+}
+
+/// Somebody who decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reviewer {
+    /// A principal's id, or `local:USER` for an administrator at the gateway's own socket.
+    pub id: String,
+    /// For whom they may speak.
+    pub groups: Groups,
+}
+
+/// Groups of a reviewer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Groups {
+    /// Every one: a local administrator.
+    All,
+    /// These: roles of their token.
+    These(BTreeSet<String>),
+}
+
+impl Reviewer {
+    fn speaks_for(&self, group: &str) -> bool {
+        match &self.groups {
+            Groups::All => true,
+            Groups::These(list) => list.contains(group),
+        }
+    }
+}
+
+/// Why a decision is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It never was, or long ago.
+    #[error("no request {0} is waiting; `sallyport approvals list` shows those that are")]
+    Unknown(ApprovalId),
+    /// It is settled.
+    #[error("request {id} was {step} at {at}{by}", step = .step.as_str(), at = units::show_time(*.at), by = .by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default())]
+    Settled {
+        /// Which.
+        id: ApprovalId,
+        /// How it ended.
+        step: ApprovalStep,
+        /// By whom.
+        by: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+    /// It is the reviewer's own.
+    #[error("nobody decides on their own request: {0} asked for it")]
+    Own(String),
+    /// They are in none of the groups that are asked.
+    #[error("{by} is not in a group that must approve this: {}", .groups.join(", "))]
+    NotReviewer {
+        /// Who.
+        by: String,
+        /// The groups that have not approved yet.
+        groups: Vec<String>,
+    },
+}
+
+/// The board takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} requests are waiting for approval already")]
+pub struct BoardFull(pub usize);
+
+/// How far a request is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Progress {
+    /// Whether it runs now.
+    pub approved: bool,
+    /// Groups that have not approved yet.
+    pub missing: Vec<String>,
+}
+
+/// A request that waits, as reviewers see it.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// Its id.
+    pub id: ApprovalId,
+    /// The request.
+    pub held: Arc<HeldRequest>,
+    /// When it expires.
+    pub expires: Timestamp,
+    /// Who has approved.
+    pub opinions: Vec<Opinion>,
+}
+
+impl Pending {
+    /// Groups that have not approved yet.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        missing(&self.held.rule, &self.opinions)
+    }
+}
+
+fn missing(rule: &ApprovalRule, opinions: &[Opinion]) -> Vec<String> {
+    let approved = |group: &String| opinions.iter().any(|opinion| opinion.groups.contains(group));
+    rule.reviewers.iter().filter(|group| !approved(group)).cloned().collect()
+}
+
+struct Waiting {
+    pending: Pending,
+    answer: oneshot::Sender<Outcome>,
+}
+
+struct Settled {
+    id: ApprovalId,
+    step: ApprovalStep,
+    by: Option<String>,
+    at: Timestamp,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: BTreeMap<ApprovalId, Waiting>,
+    settled: VecDeque<Settled>,
+}
+
+impl Inner {
+    fn refuse(&self, id: ApprovalId) -> Refused {
+        match self.settled.iter().rev().find(|settled| settled.id == id) {
+            Some(settled) => Refused::Settled { id, step: settled.step, by: settled.by.clone(), at: settled.at },
+            None => Refused::Unknown(id),
+        }
+    }
+
+    /// Takes a request off the board. The one place where requests are settled.
+    fn settle(&mut self, id: ApprovalId, step: ApprovalStep, by: Option<String>, at: Timestamp) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        if self.settled.len() >= SETTLED_MAX {
+            self.settled.pop_front();
+        }
+        self.settled.push_back(Settled { id, step, by, at });
+        Some(waiting)
+    }
+
+    fn free_id(&self) -> ApprovalId {
+        loop {
+            let mut bytes = [0; 6];
+            // Without randomness there are no keys and no TLS either: the process could not have started.
+            rand::fill(&mut bytes).expect("the system's random generator works");
+            let id = ApprovalId(bytes.map(|byte| LETTERS[usize::from(byte % 32)]));
+            if !self.waiting.contains_key(&id) && !self.settled.iter().any(|settled| settled.id == id) {
+                return id;
+            }
+        }
+    }
+}
+
+/// All requests that wait.
+pub struct ApprovalBoard {
+    held_max: usize,
+    inner: Mutex<Inner>,
+}
+
+impl ApprovalBoard {
+    /// An empty board for at most `held_max` requests.
+    #[must_use]
+    pub fn new(held_max: usize) -> Arc<Self> {
+        Arc::new(Self { held_max, inner: Mutex::default() })
+    }
+
+    /// Puts a request on the board for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`BoardFull`].
+    pub fn submit(self: &Arc<Self>, held: HeldRequest, timeout: Duration) -> Result<Ticket, BoardFull> {
+        let mut inner = self.inner.lock();
+        if inner.waiting.len() >= self.held_max {
+            return Err(BoardFull(self.held_max));
+        }
+        let id = inner.free_id();
+        let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
+        let expires = Timestamp(held.submitted.0.saturating_add(micros));
+        let pending = Pending { id, held: Arc::new(held), expires, opinions: Vec::new() };
+        let (answer, outcome) = oneshot::channel();
+        inner.waiting.insert(id, Waiting { pending, answer });
+        Ok(Ticket { id, expires, timeout, outcome: Some(outcome), board: Arc::clone(self) })
+    }
+
+    /// Every request that waits, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Pending> {
+        let mut list: Vec<_> = self.inner.lock().waiting.values().map(|waiting| waiting.pending.clone()).collect();
+        list.sort_by_key(|pending| (pending.held.submitted, pending.id));
+        list
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.lock().waiting.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One that waits.
+    ///
+    /// # Errors
+    /// [`Refused::Unknown`] or [`Refused::Settled`].
+    pub fn get(&self, id: ApprovalId) -> Result<Pending, Refused> {
+        let inner = self.inner.lock();
+        inner.waiting.get(&id).map(|waiting| waiting.pending.clone()).ok_or_else(|| inner.refuse(id))
+    }
+
+    /// Whether `reviewer` may decide on a request now: for recording the decision before it takes effect.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn may_decide(&self, id: ApprovalId, reviewer: &Reviewer) -> Result<Pending, Refused> {
+        let pending = self.get(id)?;
+        allowed(&pending, reviewer)?;
+        Ok(pending)
+    }
+
+    /// Approves for every group that the reviewer speaks for. The request runs when no group is missing.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing changed.
+    pub fn approve(
+        &self,
+        id: ApprovalId,
+        reviewer: &Reviewer,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Result<Progress, Refused> {
+        let mut inner = self.inner.lock();
+        let Some(waiting) = inner.waiting.get_mut(&id) else { return Err(inner.refuse(id)) };
+        let groups = allowed(&waiting.pending, reviewer)?;
+        waiting.pending.opinions.push(Opinion { by: reviewer.id.clone(), groups, reason, at: now });
+        let missing = waiting.pending.missing();
+        if !missing.is_empty() {
+            return Ok(Progress { approved: false, missing });
+        }
+        let by = join(&waiting.pending.opinions, |opinion| Some(opinion.by.as_str()));
+        let Some(waiting) = inner.settle(id, ApprovalStep::Approved, Some(by), now) else { return Err(inner.refuse(id)) };
+        let held = &waiting.pending.held;
+        let approval = Approval { policy_version: Arc::clone(&held.policy_version), reviewers: held.rule.reviewers.clone() };
+        // Nobody listens: the session ended in this moment, and the request with it.
+        let _ = waiting.answer.send(Outcome::Approved { approval, by: waiting.pending.opinions });
+        Ok(Progress { approved: true, missing })
+    }
+
+    /// Refuses a request. One reviewer of any group that is asked suffices.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing changed.
+    pub fn deny(&self, id: ApprovalId, reviewer: &Reviewer, reason: Option<String>, now: Timestamp) -> Result<(), Refused> {
+        let mut inner = self.inner.lock();
+        let Some(waiting) = inner.waiting.get(&id) else { return Err(inner.refuse(id)) };
+        let groups = allowed(&waiting.pending, reviewer)?;
+        let Some(waiting) = inner.settle(id, ApprovalStep::Denied, Some(reviewer.id.clone()), now) else {
+            return Err(inner.refuse(id));
+        };
+        let _ = waiting.answer.send(Outcome::Denied(Opinion { by: reviewer.id.clone(), groups, reason, at: now }));
+        Ok(())
+    }
+
+    /// Takes a request off the board without a decision; whether it was still there.
+    fn remove(&self, id: ApprovalId, step: ApprovalStep) -> bool {
+        self.inner.lock().settle(id, step, None, units::now()).is_some()
+    }
+}
+
+impl fmt::Debug for ApprovalBoard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApprovalBoard({} waiting)", self.len())
+    }
+}
+
+/// The groups for which this reviewer may speak and which have not approved yet.
+fn allowed(pending: &Pending, reviewer: &Reviewer) -> Result<Vec<String>, Refused> {
+    let own = pending.held.principal.id();
+    if own == reviewer.id {
+        return Err(Refused::Own(own));
+    }
+    let missing = pending.missing();
+    let groups: Vec<_> = missing.iter().filter(|group| reviewer.speaks_for(group)).cloned().collect();
+    if groups.is_empty() {
+        return Err(Refused::NotReviewer { by: reviewer.id.clone(), groups: missing });
+    }
+    Ok(groups)
+}
+
+/// A session's place on the board. Dropped before it is settled, it withdraws the request.
+#[derive(Debug)]
+pub struct Ticket {
+    id: ApprovalId,
+    expires: Timestamp,
+    timeout: Duration,
+    outcome: Option<oneshot::Receiver<Outcome>>,
+    board: Arc<ApprovalBoard>,
+}
+
+impl Ticket {
+    /// The request's id, for the notice to the client.
+    #[must_use]
+    pub fn id(&self) -> ApprovalId {
+        self.id
+    }
+
+    /// When the request expires.
+    #[must_use]
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Waits until the request is settled. The time-out counts from here and does not follow the wall clock.
+    pub async fn outcome(mut self) -> Outcome {
+        let Some(receiver) = self.outcome.as_mut() else { return Outcome::Expired };
+        if let Ok(Ok(outcome)) = tokio::time::timeout(self.timeout, &mut *receiver).await {
+            self.outcome = None;
+            return outcome;
+        }
+        let expired = self.board.remove(self.id, ApprovalStep::Expired);
+        let Some(receiver) = self.outcome.take() else { return Outcome::Expired };
+        // It was settled between the time-out and the removal: that decision stands.
+        if expired { Outcome::Expired } else { receiver.await.unwrap_or(Outcome::Expired) }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.outcome.is_some() {
+            self.board.remove(self.id, ApprovalStep::Withdrawn);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+use super::*;
+use proxy_core::PrincipalKind;
+
+fn held(groups: &[&str]) -> HeldRequest {
+    let principal = Principal {
+        kind: PrincipalKind::Service,
+        issuer: "dev".into(),
+        subject: "ci".into(),
+        tenant: None,
+        application: None,
+        credential_id: None,
+        aliases: vec![],
+        roles: vec![],
+        claims: BTreeMap::new(),
+        expires: None,
+    };
+    let target = Target {
+        connection: "shop".into(),
+        address: "db:5432".into(),
+        database: "shop".into(),
+        upstream_user: "gateway".into(),
+        owner: None,
+        tags: BTreeMap::new(),
+    };
+    let rule = ApprovalRule {
+        policies: vec!["hold-updates".into()],
+        reviewers: groups.iter().map(ToString::to_string).collect(),
+        what: "update on table public.orders".into(),
+    };
+    HeldRequest {
+        session: SessionId([7; 16]),
+        request: RequestId(3),
+        principal: Arc::new(principal),
+        target: Arc::new(target),
+        statement: Bytes::from_static(b"UPDATE orders SET paid = true"),
+        parameters: vec![],
+        digest: "00".into(),
+        facts: Arc::default(),
+        rule,
+        policy_version: "v1".into(),
+        submitted: Timestamp::from_seconds(100),
+    }
+}
+
+fn reviewer(id: &str, groups: &[&str]) -> Reviewer {
+    Reviewer { id: id.into(), groups: Groups::These(groups.iter().map(ToString::to_string).collect()) }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const NOW: Timestamp = Timestamp(200_000_000);
+
+fn submit(board: &Arc<ApprovalBoard>, groups: &[&str]) -> Ticket {
+    board.submit(held(groups), MINUTE).unwrap()
+}
+
+#[tokio::test]
+async fn an_approval_reaches_the_session_with_its_policy_version() {
+    let board = ApprovalBoard::new(10);
+    let ticket = submit(&board, &["dba"]);
+    assert_eq!(board.list()[0].expires, Timestamp::from_seconds(160));
+    let progress = board.approve(ticket.id(), &reviewer("entra/ann", &["dba"]), Some("ticket 7".into()), NOW).unwrap();
+    assert!(progress.approved);
+    let id = ticket.id();
+    let outcome = ticket.outcome().await;
+    assert_eq!((outcome.step(), outcome.by().as_deref()), (ApprovalStep::Approved, Some("entra/ann")));
+    assert_eq!(outcome.reason().as_deref(), Some("ticket 7"));
+    let Outcome::Approved { approval, .. } = outcome else { panic!("approved") };
+    assert_eq!((&*approval.policy_version, approval.reviewers), ("v1", vec!["dba".to_owned()]));
+    let late = board.deny(id, &reviewer("entra/bob", &["dba"]), None, NOW).unwrap_err();
+    assert!(matches!(late, Refused::Settled { step: ApprovalStep::Approved, .. }), "{late}");
+    assert!(board.is_empty());
+}
+
+#[tokio::test]
+async fn every_group_must_approve() {
+    let board = ApprovalBoard::new(10);
+    let ticket = submit(&board, &["dba", "security"]);
+    let first = board.approve(ticket.id(), &reviewer("a/ann", &["dba", "other"]), None, NOW).unwrap();
+    assert_eq!(first, Progress { approved: false, missing: vec!["security".into()] });
+    let again = board.approve(ticket.id(), &reviewer("a/bob", &["dba"]), None, NOW).unwrap_err();
+    assert_eq!(again, Refused::NotReviewer { by: "a/bob".into(), groups: vec!["security".into()] });
+    assert!(board.approve(ticket.id(), &reviewer("a/eve", &["security"]), None, NOW).unwrap().approved);
+    assert_eq!(ticket.outcome().await.by().as_deref(), Some("a/ann, a/eve"));
+}
+
+#[tokio::test]
+async fn nobody_decides_on_their_own_request_and_strangers_do_not_decide() {
+    let board = ApprovalBoard::new(10);
+    let ticket = submit(&board, &["dba"]);
+    let own = reviewer("dev/ci", &["dba"]);
+    assert_eq!(board.approve(ticket.id(), &own, None, NOW), Err(Refused::Own("dev/ci".into())));
+    assert_eq!(board.deny(ticket.id(), &own, None, NOW), Err(Refused::Own("dev/ci".into())));
+    assert!(matches!(board.may_decide(ticket.id(), &own), Err(Refused::Own(_))));
+    let stranger = reviewer("a/ann", &["marketing"]);
+    assert!(matches!(board.approve(ticket.id(), &stranger, None, NOW), Err(Refused::NotReviewer { .. })));
+    assert!(matches!(board.deny(ticket.id(), &stranger, None, NOW), Err(Refused::NotReviewer { .. })));
+    assert_eq!(board.len(), 1);
+    let local = Reviewer { id: "local:root".into(), groups: Groups::All };
+    board.deny(ticket.id(), &local, Some("no".into()), NOW).unwrap();
+    let outcome = ticket.outcome().await;
+    assert_eq!(
+        (outcome.step(), outcome.by().as_deref(), outcome.reason().as_deref()),
+        (ApprovalStep::Denied, Some("local:root"), Some("no"))
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_ticket_withdraws_and_a_full_board_refuses() {
+    let board = ApprovalBoard::new(1);
+    let ticket = submit(&board, &["dba"]);
+    let id = ticket.id();
+    assert_eq!(board.submit(held(&["dba"]), MINUTE).unwrap_err(), BoardFull(1));
+    drop(ticket);
+    let gone = board.approve(id, &reviewer("a/ann", &["dba"]), None, NOW).unwrap_err();
+    assert!(matches!(gone, Refused::Settled { step: ApprovalStep::Withdrawn, .. }), "{gone}");
+    // A wait that is cancelled withdraws as well.
+    let ticket = submit(&board, &["dba"]);
+    let waiting = tokio::spawn(ticket.outcome());
+    tokio::task::yield_now().await;
+    waiting.abort();
+    let _ = waiting.await;
+    assert!(board.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_in_time_is_expired() {
+    let board = ApprovalBoard::new(10);
+    let ticket = board.submit(held(&["dba"]), Duration::from_millis(10)).unwrap();
+    let id = ticket.id();
+    assert_eq!(ticket.outcome().await, Outcome::Expired);
+    assert!(matches!(board.get(id), Err(Refused::Settled { step: ApprovalStep::Expired, .. })));
+}
+
+#[test]
+fn many_reviewers_and_a_timeout_at_once_give_one_outcome() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for round in 0..200 {
+        let board = ApprovalBoard::new(10);
+        let ticket = board.submit(held(&["dba"]), Duration::from_micros(round * 5)).unwrap();
+        let id = ticket.id();
+        let deciders: Vec<_> = (0..4)
+            .map(|number| {
+                let board = Arc::clone(&board);
+                std::thread::spawn(move || {
+                    let who = reviewer(&format!("a/{number}"), &["dba"]);
+                    if number % 2 == 0 {
+                        board.approve(id, &who, None, NOW).is_ok()
+                    } else {
+                        board.deny(id, &who, None, NOW).is_ok()
+                    }
+                })
+            })
+            .collect();
+        let outcome = runtime.block_on(ticket.outcome());
+        let wins = deciders.into_iter().map(|decider| usize::from(decider.join().unwrap())).sum::<usize>();
+        let expired = usize::from(outcome == Outcome::Expired);
+        assert_eq!(wins + expired, 1, "{outcome:?}");
+        assert!(board.is_empty());
+    }
+}
+
+#[test]
+fn ids_can_be_typed() {
+    let board = ApprovalBoard::new(10);
+    let id = board.inner.lock().free_id();
+    assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
+    assert_eq!("OIL234".parse::<ApprovalId>().unwrap().to_string(), "011234");
+    for bad in ["", "12345", "1234567", "12345u", "1234 6"] {
+        assert_eq!(bad.parse::<ApprovalId>(), Err(InvalidApprovalId), "{bad}");
+    }
+}

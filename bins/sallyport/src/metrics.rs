@@ -1,0 +1,473 @@
+//! The gateway's own metrics, in Prometheus' text format.
+//!
+//! [`FAMILIES`] is the documentation and the only set of names. A series is a handle, made once and kept by
+//! whoever counts: counting is one relaxed addition to a cache line of the thread's own, so that event loops do
+//! not wait for each other. Rendering adds the lines up.
+
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Lines over which each series is spread. Threads beyond it share.
+const SHARDS: usize = 16;
+/// Series of one family (10,000): labels come from the configuration, so this is never met but by a defect.
+const SERIES_MAX: usize = 10_000;
+/// Upper bounds of histogram buckets, in microseconds: 10 µs to 60 s.
+const BOUNDS: [u64; 18] = [
+    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000, 15_000_000,
+    60_000_000,
+];
+
+/// What a family is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations, in seconds.
+    Histogram,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric: a name with its labels.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// The name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The labels' names, in order.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $ident:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        /// The families, one constant each.
+        pub mod family {
+            use super::{Family, Kind};
+            $(
+                #[doc = $help]
+                pub const $ident: Family = Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+            )*
+        }
+        /// Every family, in the order of the reference.
+        pub const FAMILIES: &[&Family] = &[$(&family::$ident),*];
+    };
+}
+
+families! {
+    BUILD_INFO = Gauge "sallyport_build_info" ["version"] "Always 1; the version is the label.";
+    START_TIME = Gauge "sallyport_start_time_seconds" [] "When the gateway started, in seconds since the epoch.";
+    CONNECTIONS = Counter "sallyport_connections_total" ["protocol"] "Client connections that were accepted.";
+    CONNECTIONS_REFUSED = Counter "sallyport_connections_refused_total" ["reason"] "Client connections that a limit refused.";
+    CONNECTIONS_OPEN = Gauge "sallyport_connections_open" ["protocol"] "Client connections that are open, logged in or not.";
+    LOGINS = Counter "sallyport_logins_total" ["outcome"] "Logins by how they ended: accepted, or the sort of refusal.";
+    LOGIN_SECONDS = Histogram "sallyport_login_seconds" [] "From the accepted connection to the finished login.";
+    SESSIONS_OPEN = Gauge "sallyport_sessions_open" ["connection"] "Sessions that are logged in.";
+    SESSIONS_CLOSED = Counter "sallyport_sessions_closed_total" ["reason"] "Sessions that ended, by reason.";
+    UPSTREAM_FAILURES = Counter "sallyport_upstream_failures_total" ["connection", "reason"] "Targets that could not be used: unreachable, tls, credential, protocol.";
+    REQUESTS = Counter "sallyport_requests_total" ["connection", "verdict"] "Requests by verdict: allow, deny, hold.";
+    REQUEST_OUTCOMES = Counter "sallyport_request_outcomes_total" ["connection", "status"] "What came of requests: completed, failed, skipped, refused, unknown.";
+    REQUEST_SECONDS = Histogram "sallyport_request_seconds" ["connection"] "From forwarding a request to its completion by the target.";
+    DECISION_SECONDS = Histogram "sallyport_decision_seconds" [] "Time to decide one request, facts included.";
+    DECISION_CACHE = Counter "sallyport_decision_cache_total" ["outcome"] "Decisions that were found in the cache (hit) or made (miss).";
+    COLUMNS_MASKED = Counter "sallyport_columns_masked_total" ["connection"] "Result columns that were masked.";
+    RESULTS_REFUSED = Counter "sallyport_results_refused_total" ["connection"] "Results that were refused because a masked class could not be traced.";
+    BYTES = Counter "sallyport_bytes_total" ["direction"] "Bytes from clients (in) and to clients (out).";
+    HELD = Gauge "sallyport_held_requests" [] "Requests that wait for approval.";
+    APPROVALS = Counter "sallyport_approvals_total" ["outcome"] "Held requests by outcome: approved, denied, expired, withdrawn.";
+    AUDIT_ENTRIES = Counter "sallyport_audit_entries_total" [] "Entries that the audit store accepted.";
+    AUDIT_SECONDS = Histogram "sallyport_audit_append_seconds" [] "Time to append one batch of entries.";
+    AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Appends that the audit store refused; their requests were refused too.";
+    AUDIT_HEALTHY = Gauge "sallyport_audit_healthy" [] "1 while the audit store accepts entries.";
+    RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration, policy and certificate: activated, refused, unchanged.";
+    CERTIFICATE_EXPIRY = Gauge "sallyport_certificate_expiry_seconds" [] "When the certificate in use expires, in seconds since the epoch.";
+    CATALOG_LOADS = Counter "sallyport_catalog_loads_total" ["connection", "outcome"] "Loads of targets' catalogues: changed, unchanged, failed.";
+    MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in use.";
+    CPU = Counter "process_cpu_seconds_total" [] "CPU time of the process, user and system.";
+    FDS = Gauge "process_open_fds" [] "Open file descriptors of the process.";
+}
+
+/// One cache line, so that threads do not share.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line(AtomicU64);
+
+#[derive(Debug, Default)]
+struct Cells([Line; SHARDS]);
+
+thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// The line of this thread.
+fn shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    SHARD.with(|cell| {
+        if cell.get() == usize::MAX {
+            cell.set(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+        }
+        cell.get()
+    })
+}
+
+impl Cells {
+    fn add(&self, n: u64) {
+        self.0[shard()].0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().fold(0, |sum, line| sum.wrapping_add(line.0.load(Ordering::Relaxed)))
+    }
+}
+
+/// A series that only grows. Clones count the same.
+#[derive(Debug, Clone)]
+pub struct Counter(Arc<Cells>);
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.0.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.add(n);
+    }
+
+    /// The sum over all threads.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.sum()
+    }
+}
+
+/// A series that goes up and down. Clones count the same.
+#[derive(Debug, Clone)]
+pub struct Gauge(Arc<Cells>);
+
+impl Gauge {
+    /// Adds `n`, which may be negative.
+    pub fn add(&self, n: i64) {
+        self.0.add(n.cast_unsigned());
+    }
+
+    /// Sets the value. Not together with [`Gauge::add`] from another thread.
+    pub fn set(&self, value: i64) {
+        self.add(value.wrapping_sub(self.get()));
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> i64 {
+        self.0.sum().cast_signed()
+    }
+
+    /// Adds one, until the guard is dropped.
+    #[must_use]
+    pub fn hold(&self) -> GaugeGuard {
+        self.add(1);
+        GaugeGuard(self.clone())
+    }
+}
+
+/// One unit of a [`Gauge`], while it lives.
+#[derive(Debug)]
+pub struct GaugeGuard(Gauge);
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    counts: [Cells; BOUNDS.len() + 1],
+    micros: Cells,
+}
+
+/// Durations, in buckets. Clones count the same.
+#[derive(Debug, Clone)]
+pub struct Histogram(Arc<Buckets>);
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&self, duration: Duration) {
+        self.observe_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts one duration in microseconds.
+    pub fn observe_micros(&self, micros: u64) {
+        let bucket = BOUNDS.partition_point(|bound| *bound < micros);
+        self.0.counts[bucket].add(1);
+        self.0.micros.add(micros);
+    }
+}
+
+#[derive(Debug)]
+enum Series {
+    Counter(Counter),
+    Gauge(Gauge),
+    Histogram(Histogram),
+}
+
+/// All series of this process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    families: Mutex<BTreeMap<&'static str, BTreeMap<Vec<String>, Series>>>,
+}
+
+impl Metrics {
+    /// No series yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The counter of `family` with these labels' values; the same handle for the same labels.
+    #[must_use]
+    pub fn counter(&self, family: &Family, labels: &[&str]) -> Counter {
+        let fresh = || Series::Counter(Counter(Arc::default()));
+        self.series(family, labels, fresh, |series| match series {
+            Series::Counter(counter) => Some(counter.clone()),
+            Series::Gauge(_) | Series::Histogram(_) => None,
+        })
+        .unwrap_or_else(|| Counter(Arc::default()))
+    }
+
+    /// The gauge of `family` with these labels' values.
+    #[must_use]
+    pub fn gauge(&self, family: &Family, labels: &[&str]) -> Gauge {
+        let fresh = || Series::Gauge(Gauge(Arc::default()));
+        self.series(family, labels, fresh, |series| match series {
+            Series::Gauge(gauge) => Some(gauge.clone()),
+            Series::Counter(_) | Series::Histogram(_) => None,
+        })
+        .unwrap_or_else(|| Gauge(Arc::default()))
+    }
+
+    /// The histogram of `family` with these labels' values.
+    #[must_use]
+    pub fn histogram(&self, family: &Family, labels: &[&str]) -> Histogram {
+        let fresh = || Series::Histogram(Histogram(Arc::default()));
+        self.series(family, labels, fresh, |series| match series {
+            Series::Histogram(histogram) => Some(histogram.clone()),
+            Series::Counter(_) | Series::Gauge(_) => None,
+        })
+        .unwrap_or_else(|| Histogram(Arc::default()))
+    }
+
+    /// A series by its labels; `None` only when the family is full, or of another kind (a defect, which must
+    /// not end the gateway: the handle then counts for nobody).
+    fn series<T>(
+        &self,
+        family: &Family,
+        labels: &[&str],
+        fresh: impl Fn() -> Series,
+        take: impl Fn(&Series) -> Option<T>,
+    ) -> Option<T> {
+        debug_assert_eq!(family.labels.len(), labels.len(), "{}", family.name);
+        let mut families = self.families.lock();
+        let all = families.entry(family.name).or_default();
+        let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+        if all.len() >= SERIES_MAX && !all.contains_key(&labels) {
+            return None;
+        }
+        take(all.entry(labels).or_insert_with(fresh))
+    }
+
+    /// Everything, in Prometheus' text format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let families = self.families.lock();
+        for family in FAMILIES {
+            if let Some(value) = process_metric(family.name) {
+                head(family, &mut out);
+                let _ = writeln!(out, "{} {value}", family.name);
+                continue;
+            }
+            let Some(all) = families.get(family.name) else { continue };
+            head(family, &mut out);
+            for (labels, series) in all {
+                render_series(family, labels, series, &mut out);
+            }
+        }
+        out
+    }
+}
+
+fn head(family: &Family, out: &mut String) {
+    let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {}", family.name, family.help, family.name, family.kind.as_str());
+}
+
+fn render_series(family: &Family, labels: &[String], series: &Series, out: &mut String) {
+    match series {
+        Series::Counter(counter) => {
+            let _ = writeln!(out, "{}{} {}", family.name, braces(family, labels, None), counter.get());
+        }
+        Series::Gauge(gauge) => {
+            let _ = writeln!(out, "{}{} {}", family.name, braces(family, labels, None), gauge.get());
+        }
+        Series::Histogram(histogram) => {
+            let mut total = 0u64;
+            for (at, cells) in histogram.0.counts.iter().enumerate() {
+                total = total.wrapping_add(cells.sum());
+                let bound = BOUNDS.get(at).map_or_else(|| "+Inf".to_owned(), |micros| seconds(*micros));
+                let _ = writeln!(out, "{}_bucket{} {total}", family.name, braces(family, labels, Some(&bound)));
+            }
+            let plain = braces(family, labels, None);
+            let _ = writeln!(out, "{}_sum{plain} {}", family.name, seconds(histogram.0.micros.sum()));
+            let _ = writeln!(out, "{}_count{plain} {total}", family.name);
+        }
+    }
+}
+
+/// Microseconds as seconds, exactly.
+fn seconds(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn braces(family: &Family, labels: &[String], bound: Option<&str>) -> String {
+    let mut pairs: Vec<String> =
+        family.labels.iter().zip(labels).map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+    pairs.extend(bound.map(|bound| format!("le=\"{bound}\"")));
+    if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// What Linux says of this process.
+fn process_metric(name: &str) -> Option<String> {
+    match name {
+        "process_resident_memory_bytes" => {
+            let status = std::fs::read_to_string("/proc/self/status").ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            let kibibytes: u64 = line.trim().split(' ').next()?.parse().ok()?;
+            Some((kibibytes * 1_024).to_string())
+        }
+        "process_cpu_seconds_total" => {
+            let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+            // After the name in parentheses: field 3 is next, utime and stime are 14 and 15, in ticks of 10 ms.
+            let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+            let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+            Some(seconds(ticks * 10_000))
+        }
+        "process_open_fds" => Some(std::fs::read_dir("/proc/self/fd").ok()?.count().to_string()),
+        _ => None,
+    }
+}
+
+/// `docs/reference/metrics.md`.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Metrics: `/metrics` of the admin listener\n\n\
+         <!-- Generated by `cargo xtask reference` from bins/sallyport/src/metrics.rs. -->\n\n\
+         Prometheus' text format. Durations are in seconds. A series appears when it was first counted.\n\n\
+         | name | type | labels | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    for family in FAMILIES {
+        let labels = family.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(out, "| `{}` | {} | {labels} | {} |", family.name, family.kind.as_str(), family.help);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_all_threads_add_up() {
+        let metrics = Metrics::new();
+        let threads: Vec<_> = (0..40)
+            .map(|_| {
+                let metrics = Arc::clone(&metrics);
+                std::thread::spawn(move || {
+                    let counter = metrics.counter(&family::REQUESTS, &["shop", "allow"]);
+                    (0..1_000).for_each(|_| counter.inc());
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(metrics.counter(&family::REQUESTS, &["shop", "allow"]).get(), 40_000);
+        let text = metrics.render();
+        assert!(text.contains("sallyport_requests_total{connection=\"shop\",verdict=\"allow\"} 40000\n"), "{text}");
+    }
+
+    #[test]
+    fn gauges_go_down_again_on_other_threads() {
+        let metrics = Metrics::new();
+        let gauge = metrics.gauge(&family::SESSIONS_OPEN, &["shop"]);
+        let guard = gauge.hold();
+        gauge.add(5);
+        assert_eq!(gauge.get(), 6);
+        std::thread::spawn(move || drop(guard)).join().unwrap();
+        assert_eq!(gauge.get(), 5);
+        gauge.set(-2);
+        assert_eq!(gauge.get(), -2);
+    }
+
+    #[test]
+    fn histograms_are_cumulative_and_in_seconds() {
+        let metrics = Metrics::new();
+        let histogram = metrics.histogram(&family::LOGIN_SECONDS, &[]);
+        for micros in [10, 11, 1_000_000, 600_000_000] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let text = metrics.render();
+        for line in [
+            "sallyport_login_seconds_bucket{le=\"0.00001\"} 1",
+            "sallyport_login_seconds_bucket{le=\"0.000025\"} 2",
+            "sallyport_login_seconds_bucket{le=\"1\"} 3",
+            "sallyport_login_seconds_bucket{le=\"60\"} 3",
+            "sallyport_login_seconds_bucket{le=\"+Inf\"} 4",
+            "sallyport_login_seconds_sum 601.000021",
+            "sallyport_login_seconds_count 4",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_process_is_measured_and_labels_are_escaped() {
+        let metrics = Metrics::new();
+        metrics.counter(&family::CONNECTIONS_REFUSED, &["a\"b\\c\nd"]).inc();
+        let text = metrics.render();
+        assert!(text.contains(r#"{reason="a\"b\\c\nd"} 1"#), "{text}");
+        for name in ["process_resident_memory_bytes ", "process_cpu_seconds_total ", "process_open_fds "] {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name}\n{text}");
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for family in FAMILIES {
+            let total = family.name.ends_with("_total");
+            assert_eq!(total, family.kind == Kind::Counter, "{}", family.name);
+            assert!(family.kind != Kind::Histogram || family.name.ends_with("_seconds"), "{}", family.name);
+        }
+    }
+}

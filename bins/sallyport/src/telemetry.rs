@@ -1,0 +1,84 @@
+//! Logs and traces of the gateway itself. Everything else emits `tracing` events and spans; this is the one
+//! place that says where they go.
+
+use crate::config::{LogFormat, Telemetry};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::io::IsTerminal;
+use std::time::Duration;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+/// Longest that one batch of traces may take to be taken: a collector that hangs must not hold up the end.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why logging cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `SALLYPORT_LOG` is not a filter.
+    #[error("SALLYPORT_LOG is not a filter: {0}; write error, warn, info, debug or trace")]
+    Filter(String),
+    /// The exporter of traces cannot be made.
+    #[error("[telemetry] otlp: {0}")]
+    Otlp(String),
+    /// It was set up already.
+    #[error("logging is set up already")]
+    Twice,
+}
+
+/// Sends what is left of the traces when dropped.
+#[derive(Debug)]
+#[must_use = "traces that were not sent yet are lost when it is dropped early"]
+pub struct Guard(Option<SdkTracerProvider>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0.take() {
+            let _ = provider.shutdown_with_timeout(EXPORT_TIMEOUT);
+        }
+    }
+}
+
+/// Sets up logs to standard error and traces to the collector. Call it once, before any runtime is started:
+/// the exporter has threads of its own.
+///
+/// # Errors
+/// [`TelemetryError`].
+pub fn init(telemetry: &Telemetry) -> Result<Guard, TelemetryError> {
+    let filter = match std::env::var("SALLYPORT_LOG") {
+        Ok(text) => text.parse::<EnvFilter>().map_err(|error| TelemetryError::Filter(error.to_string()))?,
+        Err(_) => EnvFilter::new(&telemetry.level),
+    };
+    let human = match telemetry.log {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = if human {
+        let colour = !no_color && std::io::stderr().is_terminal();
+        Box::new(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false))
+    } else {
+        Box::new(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+    };
+    let provider = telemetry.otlp.as_deref().map(tracer).transpose()?;
+    let traces = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("sallyport")));
+    Registry::default().with(lines).with(traces).with(filter).try_init().map_err(|_| TelemetryError::Twice)?;
+    Ok(Guard(provider))
+}
+
+fn tracer(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
+    let base = endpoint.trim_end_matches('/');
+    let url = if base.ends_with("/v1/traces") { base.to_owned() } else { format!("{base}/v1/traces") };
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_endpoint(url)
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+        .map_err(|error| TelemetryError::Otlp(error.to_string()))?;
+    let resource = Resource::builder().with_service_name("sallyport").build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
