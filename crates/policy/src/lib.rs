@@ -1,1 +1,31 @@
-//! Placeholder.
+//! Decides: Cedar policies over facts, the facts of SQL, and what was decided before.
+//!
+//! ```text
+//!  *.cedar ──set──▶ PolicySet ─┐
+//!  SQL ─────sql──▶ Facts ──────┼─ evaluate ─▶ allow | deny | hold ─┐
+//!  principal, target ──────────┘                                   ├─ session ─▶ Decision
+//!  mask rules, catalogue ───────────────── masking ─▶ Disclosure ──┘   (remembered per statement)
+//! ```
+//!
+//! - [`schema`]: what policies may speak of. [`set`]: a folder of policies, loaded whole or not at all.
+//! - [`engine`]: the active set, reloads, and [`proxy_core::Authorizer`]. Start there.
+//! - [`session`]: decisions of one session, in order, and what may be remembered of them.
+//! - [`explain`]: one decision with its reasons, for people.
+//! - [`starter`]: the policies that `sallyport init` writes.
+//!
+//! A decision is a function of the principal, the target, the request, the session's earlier requests, the
+//! policy set, the mask rules, the catalogue, the approval and the hour. No other clock, no randomness.
+
+pub mod catalog_source;
+mod evaluate;
+pub mod limits;
+mod names;
+pub mod problem;
+pub mod reads;
+pub mod schema;
+pub mod set;
+pub mod starter;
+
+pub use catalog_source::{CatalogSource, NoCatalog};
+pub use problem::{LoadError, Problem, ProblemKind};
+pub use set::{LoadedPolicy, PolicySet};
