@@ -3,9 +3,11 @@
 //!
 //! Start reading at [`config`] (what can be said), [`cli`] (what can be asked).
 
+pub mod admin;
 pub mod approvals;
 pub mod cli;
 pub mod config;
 pub mod metrics;
 pub mod target;
 pub mod telemetry;
+pub mod view;

@@ -1,0 +1,121 @@
+//! Who calls the API, and what they may.
+
+use super::{AdminState, ApiError};
+use crate::approvals::{Groups, Reviewer};
+use crate::config::units::now;
+use axum::http::{HeaderMap, header};
+use proxy_core::{Principal, SecretBytes};
+
+/// Longest token that is looked at, in bytes: Entra's with many groups are a few thousand.
+const TOKEN_MAX: usize = 16 << 10;
+
+/// Roles of the API: values of the token's roles claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// May do everything but approve: for that, the groups that the policy names are needed.
+    Admin,
+    /// May see and decide held requests.
+    Reviewer,
+    /// May read the log.
+    Auditor,
+}
+
+impl Role {
+    /// Its name in the token.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Reviewer => "reviewer",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+/// Where a connection comes from: what the server knows before any token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Through the gateway's own socket.
+    Local {
+        /// The operating system's user.
+        user: String,
+    },
+    /// Through the listener.
+    Remote {
+        /// Whether within TLS, or from this host. A token is not taken otherwise.
+        private: bool,
+    },
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Caller {
+    /// An administrator of this machine.
+    Local(String),
+    /// A verified identity.
+    Remote(Box<Principal>),
+}
+
+impl Caller {
+    /// For the record: `local:USER` or the principal's id.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self {
+            Self::Local(user) => format!("local:{user}"),
+            Self::Remote(principal) => principal.id(),
+        }
+    }
+
+    fn has(&self, role: Role) -> bool {
+        match self {
+            Self::Local(_) => true,
+            Self::Remote(principal) => principal.roles.iter().any(|held| held == role.as_str()),
+        }
+    }
+
+    /// The caller as a reviewer.
+    #[must_use]
+    pub fn reviewer(&self) -> Reviewer {
+        let groups = match self {
+            Self::Local(_) => Groups::All,
+            Self::Remote(principal) => Groups::These(principal.roles.iter().cloned().collect()),
+        };
+        Reviewer { id: self.id(), groups }
+    }
+}
+
+/// Identifies the caller, and checks that they have one of the roles.
+pub(super) async fn require(state: &AdminState, peer: &Peer, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, ApiError> {
+    let caller = identify(state, peer, headers).await?;
+    if roles.iter().any(|role| caller.has(*role)) {
+        return Ok(caller);
+    }
+    let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or ");
+    Err(ApiError::Forbidden(format!("{} needs the role {names} for this", caller.id())))
+}
+
+async fn identify(state: &AdminState, peer: &Peer, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    match peer {
+        Peer::Local { user } => return Ok(Caller::Local(user.clone())),
+        Peer::Remote { private: false } => {
+            return Err(ApiError::Unauthenticated("a token is accepted within TLS only: use https".to_owned()));
+        }
+        Peer::Remote { private: true } => {}
+    }
+    let missing = || ApiError::Unauthenticated("send a token: Authorization: Bearer TOKEN".to_owned());
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7).ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() || token.len() > TOKEN_MAX {
+        return Err(missing());
+    }
+    let principal = (state.verify)(SecretBytes::new(token.to_vec())).await;
+    // Why it is not valid goes to the gateway's log: the caller learns only that it is not.
+    let principal = principal.map_err(|why| {
+        tracing::info!(%why, "a token for the admin API was refused");
+        ApiError::Unauthenticated("the token is not valid here, or has expired".to_owned())
+    })?;
+    if principal.expires.is_some_and(|expires| expires <= now()) {
+        return Err(ApiError::Unauthenticated("the token is not valid here, or has expired".to_owned()));
+    }
+    Ok(Caller::Remote(Box::new(principal)))
+}

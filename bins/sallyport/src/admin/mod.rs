@@ -1,0 +1,24 @@
+//! Administration of the running gateway: a REST API on a Unix socket for the command line, and on the `admin`
+//! listener for everybody else.
+//!
+//! - On the socket (`data_dir/admin.sock`, mode 0600) the caller is the operating system's user, an
+//!   administrator. On the listener `/healthz`, `/readyz` and `/metrics` are open; everything else needs a token
+//!   or a machine key with one of the roles [`Role`].
+//! - Every action and every reading of the log is an entry of the log. It is recorded before it takes effect: if
+//!   the store cannot accept, nothing happens.
+//!
+//! The gateway supplies [`AdminState`] and calls [`server::serve_socket`] and [`server::serve_listener`].
+
+mod auth;
+pub mod client;
+mod error;
+mod routes;
+pub mod server;
+mod state;
+#[cfg(test)]
+mod tests;
+mod users;
+
+pub use auth::{Caller, Role};
+pub use error::ApiError;
+pub use state::{AdminState, Health, LiveSession, LiveSessions, SessionCounters, Verify};

@@ -1,0 +1,31 @@
+//! The API's resources, one file each.
+
+mod approvals;
+mod gateway;
+mod sessions;
+
+use super::AdminState;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use std::sync::Arc;
+
+/// Longest body of a request, in bytes: a reason, or the roles of a key.
+const BODY_MAX: usize = 64 << 10;
+
+/// Every resource.
+pub(super) fn router(state: Arc<AdminState>) -> Router {
+    Router::new()
+        .route("/healthz", get(gateway::alive))
+        .route("/readyz", get(gateway::ready))
+        .route("/metrics", get(gateway::metrics))
+        .route("/api/v1/status", get(gateway::status))
+        .route("/api/v1/sessions/live", get(sessions::live))
+        .route("/api/v1/sessions/{id}/kill", post(sessions::kill))
+        .route("/api/v1/approvals", get(approvals::list))
+        .route("/api/v1/approvals/{id}", get(approvals::show))
+        .route("/api/v1/approvals/{id}/approve", post(approvals::approve))
+        .route("/api/v1/approvals/{id}/deny", post(approvals::deny))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(state)
+}

@@ -1,0 +1,278 @@
+use super::client::{Client, ClientError};
+use super::server::{bind_socket, serve_listener, serve_socket};
+use super::*;
+use crate::approvals::{ApprovalBoard, HeldRequest, Outcome};
+use crate::metrics::{Metrics, family};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proxy_core::pipeline::ApprovalRule;
+use proxy_core::record::{ApprovalStep, Entry, Event};
+use proxy_core::{Ledger, Principal, PrincipalKind, RequestId, SessionId, Store, StoreError, Target, Timestamp};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+/// A store in memory that can be told to refuse.
+#[derive(Default)]
+struct Memory {
+    entries: Mutex<Vec<Entry>>,
+    closed: Mutex<bool>,
+}
+
+impl Store for Memory {
+    fn append(&self, entries: &[Entry]) -> Result<u64, StoreError> {
+        if *self.closed.lock() {
+            return Err(StoreError::Closed);
+        }
+        let mut all = self.entries.lock();
+        let first = all.len() as u64;
+        all.extend_from_slice(entries);
+        Ok(first)
+    }
+
+    fn blocks(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Default)]
+struct Live(Mutex<Vec<LiveSession>>);
+
+impl LiveSessions for Live {
+    fn list(&self) -> Vec<LiveSession> {
+        self.0.lock().clone()
+    }
+
+    fn kill(&self, id: SessionId) -> bool {
+        let mut list = self.0.lock();
+        let before = list.len();
+        list.retain(|session| session.id != id);
+        list.len() < before
+    }
+}
+
+fn principal(subject: &str, roles: &[&str]) -> Principal {
+    Principal {
+        kind: PrincipalKind::Human,
+        issuer: "dev".into(),
+        subject: subject.into(),
+        tenant: None,
+        application: None,
+        credential_id: None,
+        aliases: vec![],
+        roles: roles.iter().map(ToString::to_string).collect(),
+        claims: BTreeMap::new(),
+        expires: None,
+    }
+}
+
+fn target() -> Target {
+    Target {
+        connection: "shop".into(),
+        address: "db:5432".into(),
+        database: "shop".into(),
+        upstream_user: "gateway".into(),
+        owner: None,
+        tags: BTreeMap::new(),
+    }
+}
+
+struct Gateway {
+    store: Arc<Memory>,
+    live: Arc<Live>,
+    state: Arc<AdminState>,
+    stop: CancellationToken,
+    folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    fn start() -> Self {
+        let (store, live) = (Arc::new(Memory::default()), Arc::new(Live::default()));
+        let verify: Verify = Arc::new(|token| {
+            Box::pin(async move {
+                match token.expose() {
+                    b"ann" => Ok(principal("ann", &["reviewer", "dba"])),
+                    b"eve" => Ok(principal("eve", &["reviewer"])),
+                    b"ci" => Ok(principal("ci", &["reviewer", "dba", "admin"])),
+                    b"old" => Ok(Principal { expires: Some(Timestamp(1)), ..principal("old", &["admin"]) }),
+                    _ => Err("no such token".to_owned()),
+                }
+            })
+        });
+        let state = Arc::new(AdminState {
+            live: Arc::clone(&live) as Arc<dyn LiveSessions>,
+            approvals: ApprovalBoard::new(10),
+            ledger: Ledger::new(Arc::clone(&store) as Arc<dyn Store>),
+            verify,
+            metrics: Metrics::new(),
+            health: Box::new(|| Health { not_ready: vec!["the audit store's disk is full".into()], ..Health::default() }),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let (stop, listener) = (CancellationToken::new(), bind_socket(&folder.path().join("admin.sock")).unwrap());
+        tokio::spawn(serve_socket(Arc::clone(&state), listener, stop.clone()));
+        Self { store, live, state, stop, folder }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.folder.path().join("admin.sock"))
+    }
+
+    async fn listen(&self) -> std::net::SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve_listener(Arc::clone(&self.state), listener, None, self.stop.clone()));
+        address
+    }
+
+    fn hold(&self) -> crate::approvals::Ticket {
+        let held = HeldRequest {
+            session: SessionId([7; 16]),
+            request: RequestId(3),
+            principal: Arc::new(principal("ci", &[])),
+            target: Arc::new(target()),
+            statement: Bytes::from_static(b"DELETE FROM orders"),
+            parameters: vec![],
+            digest: "ab".into(),
+            facts: Arc::default(),
+            rule: ApprovalRule { policies: vec!["hold".into()], reviewers: vec!["dba".into()], what: "delete".into() },
+            policy_version: "v1".into(),
+            submitted: crate::config::units::now(),
+        };
+        self.state.approvals.submit(held, Duration::from_secs(60)).unwrap()
+    }
+
+    fn recorded(&self) -> Vec<Event> {
+        self.store.entries.lock().iter().map(|entry| entry.event.clone()).collect()
+    }
+}
+
+/// One HTTP request over TCP: the status and the body.
+async fn http(address: std::net::SocketAddr, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let login = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{login}Connection: close\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_open_and_the_rest_is_not() {
+    let gateway = Gateway::start();
+    gateway.state.metrics.counter(&family::CONNECTIONS, &["postgres"]).inc();
+    let address = gateway.listen().await;
+    assert_eq!(http(address, "GET", "/healthz", None).await, (200, "ok\n".into()));
+    assert_eq!(http(address, "GET", "/readyz", None).await, (503, "the audit store's disk is full\n".into()));
+    let (status, text) = http(address, "GET", "/metrics", None).await;
+    assert!(status == 200 && text.contains("sallyport_connections_total"), "{text}");
+    for path in ["/api/v1/status", "/api/v1/sessions/live", "/api/v1/approvals", "/api/v1/approvals/abc234"] {
+        assert_eq!(http(address, "GET", path, None).await.0, 401, "{path}");
+        assert_eq!(http(address, "GET", path, Some("forged")).await.0, 401, "{path}");
+        assert_eq!(http(address, "GET", path, Some("old")).await.0, 401, "{path}");
+    }
+    assert_eq!(http(address, "GET", "/api/v1/sessions/live", Some("ann")).await.0, 403, "a reviewer is no auditor");
+    assert_eq!(http(address, "GET", "/api/v1/sessions/live", Some("ci")).await.0, 200);
+    assert_eq!(http(address, "GET", "/nothing", None).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_reviewer_of_the_group_approves_and_it_is_recorded_first() {
+    let gateway = Gateway::start();
+    let address = gateway.listen().await;
+    let ticket = gateway.hold();
+    let path = format!("/api/v1/approvals/{}/approve", ticket.id());
+    let (status, why) = http(address, "POST", &path, Some("ci")).await;
+    assert!(status == 403 && why.contains("own request"), "{why}");
+    let (status, why) = http(address, "POST", &path, Some("eve")).await;
+    assert!(status == 403 && why.contains("dba"), "{why}");
+    *gateway.store.closed.lock() = true;
+    assert_eq!(http(address, "POST", &path, Some("ann")).await.0, 503);
+    assert_eq!(gateway.state.approvals.len(), 1, "what cannot be recorded does not happen");
+    assert_eq!(gateway.recorded(), []);
+    *gateway.store.closed.lock() = false;
+    let (status, answer) = http(address, "POST", &path, Some("ann")).await;
+    assert!(status == 200 && answer.contains("\"approved\":true"), "{answer}");
+    assert_eq!(ticket.outcome().await.step(), ApprovalStep::Approved);
+    let recorded = gateway.recorded();
+    let [Event::Administration { by, action, object, details }] = &recorded[..] else { panic!("{recorded:?}") };
+    assert_eq!((by.as_str(), action.as_str(), details["digest"].as_str()), ("dev/ann", "request approved", "ab"));
+    assert_eq!(object, "request 3 of session 07070707-0707-0707-0707-070707070707");
+    assert_eq!(http(address, "POST", &path, Some("ann")).await.0, 409, "it is settled");
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_user_who_speaks_for_every_group() {
+    let gateway = Gateway::start();
+    let mode = std::fs::metadata(gateway.folder.path().join("admin.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let ticket = gateway.hold();
+    let client = gateway.client();
+    let list = client.get("/api/v1/approvals").await.unwrap();
+    assert_eq!(list["approvals"][0]["statement"], "DELETE FROM orders");
+    let path = format!("/api/v1/approvals/{}/deny", ticket.id());
+    client.post(&path, &json!({ "reason": "not on Fridays" })).await.unwrap();
+    let Outcome::Denied(opinion) = ticket.outcome().await else { panic!("denied") };
+    assert!(opinion.by.starts_with("local:"), "{opinion:?}");
+    assert_eq!(opinion.reason.as_deref(), Some("not on Fridays"));
+    let late = client.post(&path, &json!({})).await.unwrap_err();
+    assert!(matches!(&late, ClientError::Refused { status: 409, message } if message.contains("denied")), "{late}");
+    let unknown = client.post("/api/v1/approvals/abc234/deny", &json!({})).await.unwrap_err();
+    assert!(matches!(unknown, ClientError::Refused { status: 404, .. }), "{unknown}");
+    let bad = client.post("/api/v1/approvals/abc234/deny", &json!({ "resaon": "x" })).await.unwrap_err();
+    assert!(matches!(bad, ClientError::Refused { status: 422, .. }), "{bad}");
+}
+
+#[tokio::test]
+async fn a_session_is_killed_by_the_start_of_its_id() {
+    let gateway = Gateway::start();
+    let session = |last: u8| {
+        let mut id = [0x11; 16];
+        id[15] = last;
+        LiveSession {
+            id: SessionId(id),
+            principal: Arc::new(principal("ci", &[])),
+            target: Arc::new(target()),
+            source: "10.0.0.1:1".into(),
+            label: "ci".into(),
+            application: "psql".into(),
+            tls: None,
+            started: Timestamp(0),
+            counters: SessionCounters::default(),
+        }
+    };
+    gateway.live.0.lock().extend([session(1), session(2)]);
+    let client = gateway.client();
+    let status = |answer: Result<Value, ClientError>| match answer {
+        Ok(_) => 200,
+        Err(ClientError::Refused { status, .. }) => status,
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(status(client.post("/api/v1/sessions/1111/kill", &json!({})).await), 400, "there are two");
+    assert_eq!(status(client.post("/api/v1/sessions/2222/kill", &json!({})).await), 404);
+    assert_eq!(gateway.recorded(), []);
+    assert_eq!(status(client.post(&format!("/api/v1/sessions/{}/kill", session(2).id), &json!({})).await), 200);
+    assert_eq!(status(client.post("/api/v1/sessions/1111/kill", &json!({})).await), 200);
+    assert!(gateway.live.list().is_empty());
+    assert_eq!(gateway.recorded().len(), 2);
+}
+
+#[tokio::test]
+async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+    let gateway = Gateway::start();
+    let path = gateway.folder.path().join("admin.sock");
+    assert_eq!(bind_socket(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    let dead = gateway.folder.path().join("dead.sock");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    assert!(matches!(Client::new(&dead).get("/").await, Err(ClientError::NotRunning(_))));
+    bind_socket(&dead).unwrap();
+    let file = gateway.folder.path().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    assert!(bind_socket(&file).is_err());
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+}

@@ -1,0 +1,392 @@
+//! What the log and the board look like outside: JSON for the API and for `--json`, one line for people.
+//! The field names are part of the interface.
+
+use crate::approvals::Pending;
+use crate::config::units::show_time;
+use base64::Engine;
+use proxy_core::record::{Entry, Event, Outcome, RequestRecord, SessionStarted};
+use proxy_core::{Facts, Parameter, Principal, Target, ValueFormat};
+use serde_json::{Map, Value, json};
+
+/// Longest text of a statement in a listing for people, in characters. JSON is never cut.
+const LINE_MAX: usize = 160;
+
+/// One entry of the log.
+#[must_use]
+pub fn entry(index: u64, entry: &Entry) -> Value {
+    let mut map = Map::new();
+    map.insert("index".into(), json!(index));
+    map.insert("time".into(), json!(show_time(entry.time)));
+    if let Some((session, number)) = entry.session {
+        map.insert("session".into(), json!(session));
+        map.insert("number".into(), json!(number));
+    }
+    map.insert("event".into(), json!(event_name(&entry.event)));
+    event(&entry.event, &mut map);
+    Value::Object(map)
+}
+
+/// The event's name in listings and filters.
+#[must_use]
+pub fn event_name(event: &Event) -> &'static str {
+    match event {
+        Event::GatewayStarted { .. } => "gateway_started",
+        Event::GatewayStopped { .. } => "gateway_stopped",
+        Event::Activated { .. } => "activated",
+        Event::ReloadRefused { .. } => "reload_refused",
+        Event::LoginFailed { .. } => "login_failed",
+        Event::SessionStarted(_) => "session_started",
+        Event::SessionEnded { .. } => "session_ended",
+        Event::Request(_) => "request",
+        Event::Outcome(_) => "outcome",
+        Event::Approval { .. } => "approval",
+        Event::Administration { .. } => "administration",
+        Event::LogRead { .. } => "log_read",
+        Event::ClockJump { .. } => "clock_jump",
+        Event::Heartbeat => "heartbeat",
+    }
+}
+
+fn extend(map: &mut Map<String, Value>, value: Value) {
+    if let Value::Object(fields) = value {
+        map.extend(fields);
+    }
+}
+
+fn event(event: &Event, map: &mut Map<String, Value>) {
+    let fields = match event {
+        Event::GatewayStarted { version, host } => json!({ "version": version, "host": host }),
+        Event::GatewayStopped { reason } => json!({ "reason": reason }),
+        Event::Activated { what, digest, previous, difference, author } => {
+            json!({ "what": what, "digest": digest, "previous": previous, "difference": difference, "author": author })
+        }
+        Event::ReloadRefused { what, error } => json!({ "what": what, "error": error }),
+        Event::LoginFailed { source, protocol, label, connection, reason } => {
+            json!({ "source": source, "protocol": protocol, "label": label, "connection": connection, "reason": reason })
+        }
+        Event::SessionStarted(started) => return session_started(started, map),
+        Event::SessionEnded { reason, requests, bytes_in, bytes_out } => {
+            json!({ "reason": reason, "requests": requests, "bytes_in": bytes_in, "bytes_out": bytes_out })
+        }
+        Event::Request(record) => return request(record, map),
+        Event::Outcome(outcome) => return self::outcome(outcome, map),
+        Event::Approval { request, step, by, reason, digest } => {
+            json!({ "request": request, "step": step.as_str(), "by": by, "reason": reason, "digest": digest })
+        }
+        Event::Administration { by, action, object, details } => {
+            json!({ "by": by, "action": action, "object": object, "details": details })
+        }
+        Event::LogRead { by, query } => json!({ "by": by, "query": query }),
+        Event::ClockJump { micros } => json!({ "micros": micros }),
+        Event::Heartbeat => return,
+    };
+    extend(map, fields);
+}
+
+fn session_started(started: &SessionStarted, map: &mut Map<String, Value>) {
+    extend(
+        map,
+        json!({
+            "principal": principal(&started.principal),
+            "target": target(&started.target),
+            "source": started.source,
+            "protocol": started.protocol,
+            "label": started.label,
+            "application": started.application,
+            "tls": started.tls,
+            "policy_version": started.policy_version,
+            "policies": started.policies,
+        }),
+    );
+}
+
+/// A principal, with the id that filters take.
+#[must_use]
+pub fn principal(principal: &Principal) -> Value {
+    let mut value = json!({ "id": principal.id() });
+    if let (Some(map), Ok(fields)) = (value.as_object_mut(), serde_json::to_value(principal)) {
+        extend(map, fields);
+        map.insert("expires".into(), json!(principal.expires.map(show_time)));
+    }
+    value
+}
+
+/// A target.
+#[must_use]
+pub fn target(target: &Target) -> Value {
+    serde_json::to_value(target).unwrap_or_default()
+}
+
+fn request(record: &RequestRecord, map: &mut Map<String, Value>) {
+    extend(map, json!({ "request": record.request, "kind": record.kind.as_str() }));
+    bytes("statement", &record.statement, map);
+    extend(
+        map,
+        json!({
+            "parameters": parameters(&record.parameters),
+            "verdict": record.verdict.as_str(),
+            "reason": record.reason,
+            "policies": record.policies,
+            "policy_version": record.policy_version,
+            "operations": operations(&record.facts),
+            "unknown": record.facts.unknown.iter().map(|unknown| &unknown.what).collect::<Vec<_>>(),
+        }),
+    );
+}
+
+fn outcome(outcome: &Outcome, map: &mut Map<String, Value>) {
+    let text = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    extend(
+        map,
+        json!({
+            "request": outcome.request,
+            "status": outcome.status.as_str(),
+            "code": text(&outcome.code),
+            "tag": text(&outcome.tag),
+            "rows": outcome.rows,
+            "bytes": outcome.bytes,
+            "duration_micros": outcome.duration_micros,
+            "columns_passed": outcome.columns_passed,
+            "columns_masked": outcome.columns_masked,
+            "columns_refused": outcome.columns_refused,
+            "masked_classes": outcome.masked_classes,
+        }),
+    );
+}
+
+/// `select on table public.customers`, one for each operation.
+#[must_use]
+pub fn operations(facts: &Facts) -> Vec<String> {
+    let show = |operation: &proxy_core::Operation| {
+        let without = if operation.has_where == Some(false) { " without WHERE" } else { "" };
+        format!("{} on {}{without}", operation.action, operation.object)
+    };
+    facts.operations.iter().map(show).collect()
+}
+
+/// Text as text, anything else as base 64 under another name: what is shown is never altered unseen.
+fn bytes(name: &str, value: &[u8], map: &mut Map<String, Value>) {
+    match std::str::from_utf8(value) {
+        Ok(text) => map.insert(name.into(), json!(text)),
+        Err(_) => map.insert(format!("{name}_base64"), json!(base64::engine::general_purpose::STANDARD.encode(value))),
+    };
+}
+
+/// Bound parameters, as far as their types are known.
+#[must_use]
+pub fn parameters(list: &[Parameter]) -> Vec<Value> {
+    list.iter().map(|parameter| json!({ "value": parameter_text(parameter), "type": parameter.type_id })).collect()
+}
+
+/// A parameter in words; `None`: NULL. Binary values of common types are decoded, others shown as `\x…`.
+#[must_use]
+pub fn parameter_text(parameter: &Parameter) -> Option<String> {
+    let value = parameter.value.as_ref()?;
+    let hex = || format!("\\x{}", value.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    if parameter.format == ValueFormat::Text {
+        return Some(std::str::from_utf8(value).map_or_else(|_| hex(), str::to_owned));
+    }
+    Some(binary_text(parameter.type_id, value).unwrap_or_else(hex))
+}
+
+/// PostgreSQL's binary forms of the types that parameters mostly have.
+fn binary_text(type_id: u32, value: &[u8]) -> Option<String> {
+    match type_id {
+        16 => match value {
+            [0] => Some("false".to_owned()),
+            [1] => Some("true".to_owned()),
+            _ => None,
+        },
+        20 => value.try_into().ok().map(|bytes| i64::from_be_bytes(bytes).to_string()),
+        21 => value.try_into().ok().map(|bytes| i16::from_be_bytes(bytes).to_string()),
+        23 => value.try_into().ok().map(|bytes| i32::from_be_bytes(bytes).to_string()),
+        26 => value.try_into().ok().map(|bytes| u32::from_be_bytes(bytes).to_string()),
+        700 => value.try_into().ok().map(|bytes| f32::from_be_bytes(bytes).to_string()),
+        701 => value.try_into().ok().map(|bytes| f64::from_be_bytes(bytes).to_string()),
+        // text, name, json, xml, bpchar, varchar, unknown
+        19 | 25 | 114 | 142 | 705 | 1042 | 1043 => std::str::from_utf8(value).ok().map(str::to_owned),
+        2950 => <[u8; 16]>::try_from(value).ok().map(|bytes| proxy_core::SessionId(bytes).to_string()),
+        _ => None,
+    }
+}
+
+/// A request that waits.
+#[must_use]
+pub fn pending(pending: &Pending) -> Value {
+    let held = &pending.held;
+    let mut map = Map::new();
+    extend(
+        &mut map,
+        json!({
+            "id": pending.id,
+            "session": held.session,
+            "request": held.request,
+            "principal": principal(&held.principal),
+            "target": target(&held.target),
+        }),
+    );
+    bytes("statement", &held.statement, &mut map);
+    extend(
+        &mut map,
+        json!({
+            "parameters": parameters(&held.parameters),
+            "digest": held.digest,
+            "operations": operations(&held.facts),
+            "asks": held.rule.what,
+            "policies": held.rule.policies,
+            "policy_version": held.policy_version,
+            "reviewers": held.rule.reviewers,
+            "missing": pending.missing(),
+            "approvals": pending.opinions,
+            "submitted": show_time(held.submitted),
+            "expires": show_time(pending.expires),
+        }),
+    );
+    Value::Object(map)
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or_default()
+}
+
+/// A statement on one line, cut for a listing.
+#[must_use]
+pub fn one_line(statement: &str) -> String {
+    let joined = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    let clean: String = joined.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if clean.chars().count() <= LINE_MAX { clean } else { format!("{}…", clean.chars().take(LINE_MAX).collect::<String>()) }
+}
+
+/// The statement of an entry or a pending request, for people.
+#[must_use]
+pub fn statement(value: &Value) -> String {
+    match value["statement"].as_str() {
+        Some(statement) => statement.to_owned(),
+        None => format!("(not text, base64) {}", text(value, "statement_base64")),
+    }
+}
+
+/// What happened, in one line without time and session. `value` is [`entry`]'s.
+#[must_use]
+pub fn summary(value: &Value) -> String {
+    match text(value, "event") {
+        "request" => {
+            let verdict = text(value, "verdict");
+            let reason = value["reason"].as_str().map(|reason| format!("  ({reason})")).unwrap_or_default();
+            format!("{verdict} {}: {}{reason}", value["request"], one_line(&statement(value)))
+        }
+        "outcome" => outcome_summary(value),
+        "session_started" => format!(
+            "session of {} on {}/{} from {}",
+            text(&value["principal"], "id"),
+            text(&value["target"], "connection"),
+            text(&value["target"], "database"),
+            text(value, "source")
+        ),
+        "session_ended" => format!("session ended: {} ({} requests)", text(value, "reason"), value["requests"]),
+        "login_failed" => {
+            format!(
+                "login failed: {:?} for {:?} from {}: {}",
+                text(value, "label"),
+                text(value, "connection"),
+                text(value, "source"),
+                text(value, "reason")
+            )
+        }
+        "approval" => {
+            let by = value["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
+            let reason = value["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("approval of {} {}{by}{reason}", value["request"], text(value, "step"))
+        }
+        "administration" => format!("{} {} by {}", text(value, "action"), text(value, "object"), text(value, "by")),
+        "log_read" => format!("log read by {}: {}", text(value, "by"), text(value, "query")),
+        "activated" => {
+            let changes = value["difference"].as_array().map_or(0, Vec::len);
+            let digest: String = text(value, "digest").chars().take(12).collect();
+            format!("{} {digest} active ({changes} changes)", text(value, "what"))
+        }
+        "reload_refused" => format!("{} not reloaded: {}", text(value, "what"), one_line(text(value, "error"))),
+        "gateway_started" => format!("gateway {} started on {}", text(value, "version"), text(value, "host")),
+        "gateway_stopped" => format!("gateway stopped: {}", text(value, "reason")),
+        "clock_jump" => format!("the clock jumped by {} µs", value["micros"]),
+        other => other.to_owned(),
+    }
+}
+
+fn outcome_summary(value: &Value) -> String {
+    let number = |name: &str| value[name].as_u64().unwrap_or(0);
+    let mut line = format!("{} {}: ", text(value, "status"), value["request"]);
+    match value["tag"].as_str().or(value["code"].as_str()) {
+        Some(what) => line.push_str(what),
+        None => line.push_str(&format!("{} rows", number("rows"))),
+    }
+    line.push_str(&format!(", {} ms", number("duration_micros") / 1_000));
+    if number("columns_masked") > 0 {
+        let classes = value["masked_classes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
+        line.push_str(&format!(", {} columns masked ({})", number("columns_masked"), classes.join(", ")));
+    }
+    if number("columns_refused") > 0 {
+        line.push_str(&format!(", {} columns refused", number("columns_refused")));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use proxy_core::record::RecordedVerdict;
+    use proxy_core::{Object, ObjectKind, Operation, RequestId, RequestKind, SessionId, Timestamp};
+    use std::sync::Arc;
+
+    fn record(statement: &'static [u8]) -> Entry {
+        let mut facts = Facts::default();
+        facts.add(Operation {
+            action: "delete".into(),
+            object: Object::new(ObjectKind::Table, ["public", "orders"]),
+            has_where: Some(false),
+        });
+        let record = RequestRecord {
+            request: RequestId(3),
+            kind: RequestKind::Query,
+            statement: Bytes::from_static(statement),
+            parameters: vec![],
+            facts: Arc::new(facts),
+            verdict: RecordedVerdict::Deny,
+            policies: Arc::from([Arc::from("no-delete-all")]),
+            policy_version: "v1".into(),
+            reason: Some("no-delete-all".into()),
+        };
+        Entry { time: Timestamp(0), session: Some((SessionId([1; 16]), 4)), event: Event::Request(Box::new(record)) }
+    }
+
+    #[test]
+    fn an_entry_says_everything_and_a_line_says_it_shortly() {
+        let value = entry(9, &record(b"DELETE\n FROM\torders"));
+        assert_eq!((value["index"].as_u64(), value["number"].as_u64()), (Some(9), Some(4)));
+        assert_eq!(value["statement"], "DELETE\n FROM\torders");
+        assert_eq!(value["operations"][0], "delete on table public.orders without WHERE");
+        assert_eq!(summary(&value), "deny 3: DELETE FROM orders  (no-delete-all)");
+    }
+
+    #[test]
+    fn what_is_not_text_is_never_altered_unseen() {
+        let value = entry(9, &record(b"SELECT '\xff'"));
+        assert!(value.get("statement").is_none());
+        assert_eq!(value["statement_base64"], "U0VMRUNUICf/Jw==");
+        assert!(!summary(&entry(1, &record(b"SELECT '\x1b[2J'"))).contains('\x1b'), "a statement cannot draw on the terminal");
+    }
+
+    #[test]
+    fn parameters_are_shown_by_their_types() {
+        let shown = |type_id: u32, format: ValueFormat, value: &'static [u8]| {
+            parameter_text(&Parameter { value: Some(Bytes::from_static(value)), format, type_id }).unwrap()
+        };
+        assert_eq!(shown(0, ValueFormat::Text, b"42"), "42");
+        assert_eq!(shown(23, ValueFormat::Binary, &[0, 0, 0, 42]), "42");
+        assert_eq!(shown(16, ValueFormat::Binary, &[1]), "true");
+        assert_eq!(shown(23, ValueFormat::Binary, &[0, 42]), "\\x002a", "a value that does not fit its type");
+        assert_eq!(shown(17, ValueFormat::Binary, &[0xde, 0xad]), "\\xdead");
+        assert_eq!(parameter_text(&Parameter { value: None, format: ValueFormat::Text, type_id: 0 }), None);
+    }
+}
