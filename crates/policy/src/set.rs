@@ -237,8 +237,7 @@ impl Loader<'_> {
         policies.sort_by_key(|(offset, _)| *offset);
         for (number, (offset, policy)) in policies.into_iter().enumerate() {
             let (line, column) = line_and_column(text, offset);
-            let place = Place { file, line, column };
-            match self.policy(&place, number + 1, policy) {
+            match self.policy(file, line, number + 1, policy) {
                 Ok(loaded) => self.policies.push(loaded),
                 Err((kind, message, remedy)) => {
                     let (message, remedy) = (message.into_owned(), remedy.into_owned());
@@ -248,7 +247,7 @@ impl Loader<'_> {
         }
     }
 
-    fn policy(&self, place: &Place<'_>, number: usize, policy: &Policy) -> Result<LoadedPolicy, Complaint> {
+    fn policy(&self, file: &Path, line: usize, number: usize, policy: &Policy) -> Result<LoadedPolicy, Complaint> {
         let mut id = None;
         let (mut description, mut remedy, mut approval) = (None, None, Vec::new());
         for (name, value) in policy.annotations() {
@@ -260,7 +259,7 @@ impl Loader<'_> {
                 _ => return Err(odd_annotation(name)),
             }
         }
-        let stem = place.file.file_stem().map_or_else(|| "policy".into(), |stem| stem.to_string_lossy());
+        let stem = file.file_stem().map_or_else(|| "policy".into(), |stem| stem.to_string_lossy());
         let id: Arc<str> = id.unwrap_or_else(|| format!("{stem}#{number}")).into();
         let json = policy.to_json().map_err(|error| {
             (ProblemKind::Syntax, format!("it has no JSON form: {error}").into(), "write it in another way".into())
@@ -271,8 +270,8 @@ impl Loader<'_> {
         let cedar = policy.new_id(PolicyId::new(&*id));
         Ok(LoadedPolicy {
             forbids,
-            file: place.file.to_owned(),
-            line: place.line,
+            file: file.to_owned(),
+            line,
             text: policy.to_string(),
             description,
             remedy,
@@ -324,10 +323,10 @@ impl Loader<'_> {
             let _ = set.add(policy.cedar.clone());
         }
         let result = Validator::new(self.schema.schema.clone()).validate(&set, ValidationMode::Strict);
-        let errors: Vec<Problem> =
-            result.validation_errors().filter_map(|error| self.placed(files, error.policy_id(), error)).collect();
-        let warnings: Vec<Problem> =
-            result.validation_warnings().filter_map(|warning| self.placed(files, warning.policy_id(), warning)).collect();
+        let errors = result.validation_errors().filter_map(|error| self.placed(files, error.policy_id(), error));
+        let errors = one_for_each_place(errors.collect());
+        let warnings = result.validation_warnings().filter_map(|warning| self.placed(files, warning.policy_id(), warning));
+        let warnings = one_for_each_place(warnings.collect());
         self.problems.extend(errors);
         self.warnings.extend(warnings);
     }
@@ -344,10 +343,24 @@ impl Loader<'_> {
     }
 }
 
-struct Place<'a> {
-    file: &'a Path,
-    line: usize,
-    column: usize,
+/// Cedar tells the same once for each type that a policy may be about: that is one problem.
+fn one_for_each_place(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let place = |problem: &Problem| (problem.file.clone(), problem.line, problem.column);
+    problems.sort_by(|a, b| (place(a), &a.message).cmp(&(place(b), &b.message)));
+    let mut merged: Vec<(Problem, usize)> = Vec::new();
+    for problem in problems {
+        match merged.last_mut() {
+            Some((last, more)) if place(last) == place(&problem) => *more += 1,
+            Some(_) | None => merged.push((problem, 0)),
+        }
+    }
+    let told = merged.into_iter().map(|(mut problem, more)| {
+        if more > 0 {
+            problem.message = format!("{} (and {more} more of the kind)", problem.message);
+        }
+        problem
+    });
+    told.collect()
 }
 
 /// Kind, message and remedy of what is wrong with one policy.

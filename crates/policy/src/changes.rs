@@ -1,0 +1,179 @@
+//! What a session does to the catalogue: until it is loaded anew, the gateway's picture of names is old.
+//!
+//! ```text
+//!  forwarded ALTER TABLE ─▶ running ─completed─▶ stale ─(load)─▶ settled      outside a transaction
+//!                                   └─────────▶ uncommitted ─COMMIT completed─▶ stale
+//! ```
+//!
+//! While it runs, or is not committed, nobody else can see what it did, the gateway included. An expression
+//! over a table that was renamed meanwhile could not be traced to the columns that it shows.
+
+use crate::masks::Refusal;
+use crate::sql::Analysis;
+use pg_query::NodeEnum;
+use pg_query::protobuf::TransactionStmtKind;
+use proxy_core::{Facts, RequestId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a request does to the transaction that it runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Boundary {
+    /// Nothing.
+    #[default]
+    None,
+    /// It leaves an explicit transaction open.
+    Opens,
+    /// It ends the transaction, and leaves none open.
+    Ends,
+}
+
+impl Boundary {
+    /// What the statements of `analysis` do in all, in their order.
+    pub(crate) fn of(analysis: &Analysis) -> Self {
+        let statements = analysis.tree.iter().flat_map(|tree| &tree.stmts);
+        let nodes = statements.filter_map(|raw| raw.stmt.as_ref()?.node.as_ref());
+        nodes.map(Self::of_statement).fold(Self::None, Self::and_then)
+    }
+
+    fn of_statement(node: &NodeEnum) -> Self {
+        let NodeEnum::TransactionStmt(statement) = node else { return Self::None };
+        match TransactionStmtKind::try_from(statement.kind) {
+            Ok(TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart) => Self::Opens,
+            Ok(TransactionStmtKind::TransStmtCommit | TransactionStmtKind::TransStmtRollback) => {
+                if statement.chain { Self::Opens } else { Self::Ends }
+            }
+            Ok(TransactionStmtKind::TransStmtPrepare) => Self::Ends,
+            Ok(
+                TransactionStmtKind::Undefined
+                | TransactionStmtKind::TransStmtSavepoint
+                | TransactionStmtKind::TransStmtRelease
+                | TransactionStmtKind::TransStmtRollbackTo
+                | TransactionStmtKind::TransStmtCommitPrepared
+                | TransactionStmtKind::TransStmtRollbackPrepared,
+            )
+            | Err(_) => Self::None,
+        }
+    }
+
+    /// This one, and then `next`.
+    pub(crate) fn and_then(self, next: Self) -> Self {
+        if next == Self::None { self } else { next }
+    }
+}
+
+/// The changes of one session.
+#[derive(Debug, Default)]
+pub(crate) struct CatalogChanges {
+    /// Something completed since the catalogue was loaded.
+    pub(crate) stale: bool,
+    /// Forwarded requests whose completion matters.
+    running: BTreeMap<RequestId, Running>,
+    /// A transaction was opened in so many words, and not ended.
+    open: bool,
+    /// Within it, the catalogue was changed.
+    uncommitted: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    changes: bool,
+    boundary: Boundary,
+}
+
+impl CatalogChanges {
+    /// Whether the catalogue is as the session sees it, so far as the session itself is concerned.
+    pub(crate) fn settled(&self) -> bool {
+        !self.stale && !self.uncommitted && !self.running.values().any(|running| running.changes)
+    }
+
+    /// A request is forwarded.
+    pub(crate) fn forwarded(&mut self, request: RequestId, changes: bool, boundary: Boundary) {
+        if changes || boundary != Boundary::None {
+            self.running.insert(request, Running { changes, boundary });
+        }
+    }
+
+    /// A request has ended.
+    pub(crate) fn completed(&mut self, request: RequestId, succeeded: bool) {
+        let Some(running) = self.running.remove(&request) else { return };
+        // A batch that failed may have committed a part of what it did.
+        self.uncommitted |= running.changes;
+        match running.boundary {
+            // After a failed COMMIT the transaction may be open still: it takes one that succeeds.
+            Boundary::Ends if succeeded => self.open = false,
+            Boundary::Opens => self.open = true,
+            Boundary::Ends | Boundary::None => {}
+        }
+        if self.uncommitted && !self.open {
+            self.uncommitted = false;
+            self.stale = true;
+        }
+        // COMMIT AND CHAIN ends one transaction and opens another: what it committed can be seen.
+        self.stale |= self.uncommitted && running.boundary == Boundary::Opens && !running.changes;
+    }
+
+    /// Whether what is read can be traced while changes are under way.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(crate) fn check(&self, analyses: &[Arc<Analysis>], facts: &Facts) -> Result<(), Refusal> {
+        let reads = facts.operations.iter().any(|operation| matches!(operation.action.as_str(), "select" | "copy_out" | "call"));
+        let changes_itself = analyses.iter().any(|analysis| {
+            analysis.changes_catalog && analysis.tree.as_ref().is_none_or(|tree| tree.stmts.len() > 1)
+        });
+        let under_way = self.uncommitted || self.running.values().any(|running| running.changes);
+        if !reads || !(changes_itself || under_way) {
+            return Ok(());
+        }
+        let message = if changes_itself {
+            "a request that changes the catalogue and reads in one batch cannot be traced to the columns that it shows"
+        } else {
+            "the catalogue was changed by a statement that has not completed or is not committed: what is read now cannot be traced to the columns that it shows"
+        };
+        let remedy = "commit the change of the catalogue first, and then read";
+        Err(Refusal { message: message.to_owned(), remedy: remedy.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Boundary, CatalogChanges};
+    use proxy_core::RequestId;
+
+    #[test]
+    fn a_change_is_stale_when_it_completes() {
+        let mut changes = CatalogChanges::default();
+        changes.forwarded(RequestId(1), true, Boundary::None);
+        assert!(!changes.settled() && !changes.stale);
+        changes.completed(RequestId(1), false);
+        assert!(changes.stale, "a batch that failed may have committed a part");
+    }
+
+    #[test]
+    fn a_change_in_a_transaction_is_stale_when_the_transaction_ends() {
+        let mut changes = CatalogChanges::default();
+        changes.forwarded(RequestId(1), false, Boundary::Opens);
+        changes.completed(RequestId(1), true);
+        changes.forwarded(RequestId(2), true, Boundary::None);
+        changes.completed(RequestId(2), true);
+        assert!(!changes.stale && !changes.settled());
+        changes.forwarded(RequestId(3), false, Boundary::Ends);
+        changes.completed(RequestId(3), false);
+        assert!(!changes.stale, "a COMMIT that was skipped ended nothing");
+        changes.forwarded(RequestId(4), false, Boundary::Ends);
+        changes.completed(RequestId(4), true);
+        assert!(changes.stale);
+        changes.stale = false;
+        assert!(changes.settled());
+    }
+
+    #[test]
+    fn other_statements_change_nothing() {
+        let mut changes = CatalogChanges::default();
+        changes.forwarded(RequestId(1), false, Boundary::None);
+        assert!(changes.settled());
+        changes.completed(RequestId(1), true);
+        assert!(changes.settled());
+    }
+}
