@@ -1,1 +1,49 @@
-//! Placeholder.
+//! The audit log: append-only, accepted before a request is forwarded, readable while it grows.
+//!
+//! ```text
+//!  Ledger ──append──▶ AuditStore ──one write──▶ RocksDB: entries, payload
+//!                        │                          ▲         │
+//!                        └── index thread ──────────┘         │ sessions, by_session, find (derived)
+//!  command line ──open_read_only──▶ Reader ◀──────────────────┘
+//! ```
+//!
+//! - An entry becomes a *leaf*: canonical bytes of at most 65,535, described byte by byte in `FORMAT.md`.
+//!   Fields too long for it are kept beside and can be removed later: the leaf commits to them.
+//! - Indices have no gaps. A batch is appended whole or not at all.
+//! - [`Durability`] says when an entry counts as accepted. Under both, what was accepted survives a killed
+//!   process.
+//! - When the store cannot accept (a full disk, an I/O error, damage) it refuses, says why in
+//!   [`AuditStore::health`], and recovers by itself when it can.
+//!
+//! Start reading at [`store`](AuditStore), then `encode.rs`, then [`Reader`].
+//!
+//! Not here yet: the Merkle tree, checkpoints, retention. The leaves are what they will be computed over
+//! ([`Reader::leaves`]), and they do not contain their index.
+
+mod batch;
+mod db;
+pub mod decode;
+pub mod encode;
+mod entry;
+mod group;
+mod index;
+mod kind;
+pub mod limits;
+mod log;
+mod options;
+mod query;
+mod reader;
+mod session;
+mod store;
+mod verify;
+mod wire;
+
+pub use entry::{StoredEntry, Withheld};
+pub use kind::{EventKind, UnknownKind, VERSION};
+pub use options::{Durability, Options, Recovery};
+pub use query::{EntryFilter, Page, RequestView, SessionFilter, SessionView};
+pub use reader::{Entries, Reader, open_read_only};
+pub use session::SessionSummary;
+pub use store::{AuditStore, Health};
+pub use verify::{Finding, Verification};
+pub use wire::DecodeError;

@@ -1,0 +1,74 @@
+//! Many entries → what is written: chunks of leaves, and payloads.
+
+use crate::encode::{Beside, NoRandomness, encode};
+use crate::limits::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX, LEAF_MAX};
+use proxy_core::{Entry, StoreError};
+use std::ops::Range;
+
+/// Memory that is kept from one batch to the next (1 MiB).
+const KEPT_MAX: usize = 1 << 20;
+
+/// Leaves that go under one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    /// Which entry of the batch is its first.
+    pub(crate) first: usize,
+    /// Where its bytes are.
+    pub(crate) bytes: Range<usize>,
+}
+
+/// One batch, encoded. Used again and again, so that the usual batch allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    pub(crate) chunks: Vec<Chunk>,
+    /// Entry of the batch, and a field of it.
+    pub(crate) beside: Vec<(usize, Beside)>,
+    fields: Vec<Beside>,
+}
+
+impl Batch {
+    /// Encodes `entries` in place of what was there.
+    pub(crate) fn fill(&mut self, entries: &[Entry], inline_max: usize) -> Result<(), StoreError> {
+        self.clear();
+        for (at, entry) in entries.iter().enumerate() {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(&[0; 2]);
+            encode(entry, inline_max, &mut self.bytes, &mut self.fields)
+                .map_err(|e: NoRandomness| StoreError::Io(e.to_string()))?;
+            self.beside.extend(self.fields.drain(..).map(|field| (at, field)));
+            let length = self.bytes.len() - start - 2;
+            debug_assert!(length <= LEAF_MAX, "the limits of fields bound the leaf");
+            let prefix = u16::try_from(length)
+                .map_err(|_| StoreError::Io(format!("an entry of {length} bytes is longer than a leaf may be")))?;
+            self.bytes[start..start + 2].copy_from_slice(&prefix.to_be_bytes());
+            let end = self.bytes.len();
+            match self.chunks.last_mut() {
+                Some(chunk) if at - chunk.first < CHUNK_ENTRIES_MAX && end - chunk.bytes.start <= CHUNK_BYTES_MAX => {
+                    chunk.bytes.end = end;
+                }
+                _ => self.chunks.push(Chunk { first: at, bytes: start..end }),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn chunk(&self, chunk: &Chunk) -> &[u8] {
+        &self.bytes[chunk.bytes.clone()]
+    }
+
+    /// Bytes that will be written, about.
+    pub(crate) fn size(&self) -> u64 {
+        let beside: usize = self.beside.iter().map(|(_, field)| field.payload.len() + 32).sum();
+        (self.bytes.len() + beside + 64) as u64
+    }
+
+    /// Forgets the content; a long batch's memory is given back.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_MAX);
+        self.chunks.clear();
+        self.beside.clear();
+        self.fields.clear();
+    }
+}

@@ -1,0 +1,188 @@
+//! The handle on RocksDB: opening, column families, errors in the store's own words.
+
+use crate::options::{self, Family, Options};
+use proxy_core::StoreError;
+use rocksdb::{ColumnFamily, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
+use std::path::Path;
+
+/// The on-disk format of the whole store.
+const FORMAT: &[u8] = b"1";
+const FORMAT_KEY: &[u8] = b"format";
+const LOG_ID_KEY: &[u8] = b"log-id";
+
+/// One opening of the database.
+pub(crate) struct Db {
+    db: DB,
+}
+
+impl Db {
+    /// Opens for writing; makes the store where there is none.
+    pub(crate) fn open(dir: &Path, options: &Options) -> Result<Self, StoreError> {
+        create_private(dir)?;
+        let db = DB::open_cf_descriptors(&options::database(options), dir, options::families(options))
+            .map_err(|e| opening(dir, &e))?;
+        let db = Self { db };
+        match db.get(Family::Meta, FORMAT_KEY)? {
+            None => db.initialise()?,
+            Some(format) => check_format(&format)?,
+        }
+        Ok(db)
+    }
+
+    /// Opens for reading, while another process may be writing. `scratch` is a folder of this reader's own.
+    pub(crate) fn open_secondary(dir: &Path, scratch: &Path, options: &Options) -> Result<Self, StoreError> {
+        if !dir.join("CURRENT").is_file() {
+            return Err(StoreError::Io(format!("no audit store at {}", dir.display())));
+        }
+        let mut rocks = options::database(options);
+        rocks.create_if_missing(false);
+        rocks.create_missing_column_families(false);
+        // A secondary must hold its files open: the writer may delete them meanwhile.
+        rocks.set_max_open_files(-1);
+        let db = DB::open_cf_descriptors_as_secondary(&rocks, dir, scratch, options::families(options))
+            .map_err(|e| opening(dir, &e))?;
+        let db = Self { db };
+        match db.get(Family::Meta, FORMAT_KEY)? {
+            None => Err(StoreError::Io(format!("the audit store at {} is being made: try again", dir.display()))),
+            Some(format) => check_format(&format).map(|()| db),
+        }
+    }
+
+    fn initialise(&self) -> Result<(), StoreError> {
+        let mut id = [0; 16];
+        aws_lc_rs::rand::fill(&mut id).map_err(|_| StoreError::Io("no randomness for the log's id".to_owned()))?;
+        let mut batch = WriteBatch::default();
+        self.put(&mut batch, Family::Meta, FORMAT_KEY, FORMAT)?;
+        self.put(&mut batch, Family::Meta, LOG_ID_KEY, &id)?;
+        let mut durable = WriteOptions::default();
+        durable.set_sync(true);
+        self.write(batch, &durable)
+    }
+
+    /// The log's id: made at random when the store was made.
+    pub(crate) fn log_id(&self) -> Result<[u8; 16], StoreError> {
+        let id = self.get(Family::Meta, LOG_ID_KEY)?.unwrap_or_default();
+        id.try_into().map_err(|_| StoreError::Corrupt("the log's id is missing".to_owned()))
+    }
+
+    pub(crate) fn family(&self, family: Family) -> Result<&ColumnFamily, StoreError> {
+        // All are named at opening, so this cannot fail.
+        self.db
+            .cf_handle(family.name())
+            .ok_or_else(|| StoreError::Corrupt(format!("the column family {} is missing", family.name())))
+    }
+
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_cf(self.family(family)?, key).map_err(|e| failure(&e))
+    }
+
+    pub(crate) fn put(&self, batch: &mut WriteBatch, family: Family, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        batch.put_cf(self.family(family)?, key, value);
+        Ok(())
+    }
+
+    /// Removes every key of `family`.
+    pub(crate) fn delete_all(&self, batch: &mut WriteBatch, family: Family) -> Result<(), StoreError> {
+        // No key begins with that: session ids that are all ones are never made, other keys begin with a letter.
+        batch.delete_range_cf(self.family(family)?, &[][..], &[0xff; 40][..]);
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), StoreError> {
+        self.db.write_opt(batch, options).map_err(|e| failure(&e))
+    }
+
+    /// Writes one key: the same as a batch of one, with fewer copies.
+    pub(crate) fn write_one(&self, family: Family, key: &[u8], value: &[u8], options: &WriteOptions) -> Result<(), StoreError> {
+        self.db.put_cf_opt(self.family(family)?, key, value, options).map_err(|e| failure(&e))
+    }
+
+    /// A cursor over `family`.
+    pub(crate) fn cursor(&self, family: Family, options: ReadOptions) -> Result<DBRawIteratorWithThreadMode<'_, DB>, StoreError> {
+        Ok(self.db.raw_iterator_cf_opt(self.family(family)?, options))
+    }
+
+    /// Waits until the disk has all that was written before.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.db.flush_wal(true).map_err(|e| failure(&e))
+    }
+
+    /// Writes everything from memory into files.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        for family in Family::ALL {
+            self.db.flush_cf(self.family(family)?).map_err(|e| failure(&e))?;
+        }
+        Ok(())
+    }
+
+    /// For a secondary: reads what the writer has written meanwhile.
+    pub(crate) fn catch_up(&self) -> Result<(), StoreError> {
+        self.db.try_catch_up_with_primary().map_err(|e| failure(&e))
+    }
+
+    /// Bytes in files, and in memory.
+    pub(crate) fn sizes(&self) -> (u64, u64) {
+        let sum = |name: &str| {
+            Family::ALL
+                .into_iter()
+                .filter_map(|family| self.db.property_int_value_cf(self.family(family).ok()?, name).ok()?)
+                .sum::<u64>()
+        };
+        (
+            sum("rocksdb.total-sst-files-size") + sum("rocksdb.total-blob-file-size"),
+            sum("rocksdb.cur-size-all-mem-tables") + sum("rocksdb.estimate-table-readers-mem"),
+        )
+    }
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        self.db.cancel_all_background_work(true);
+    }
+}
+
+/// The folder, readable by its owner alone: statements are in it.
+fn create_private(dir: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| StoreError::Io(format!("cannot make the folder {}: {e}", dir.display())))
+}
+
+fn check_format(format: &[u8]) -> Result<(), StoreError> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!(
+        "its format is {:?}; this version of sallyport reads {:?}",
+        String::from_utf8_lossy(format),
+        String::from_utf8_lossy(FORMAT)
+    )))
+}
+
+/// An error while opening, with its remedy.
+fn opening(dir: &Path, error: &Error) -> StoreError {
+    let text = error.as_ref();
+    if error.kind() == ErrorKind::IOError && (text.contains("lock") || text.contains("LOCK")) {
+        return StoreError::Io(format!("{} is in use by another gateway ({text})", dir.display()));
+    }
+    match failure(error) {
+        StoreError::Corrupt(text) => StoreError::Corrupt(format!("cannot open {}: {text}", dir.display())),
+        StoreError::Io(text) => StoreError::Io(format!("cannot open {}: {text}", dir.display())),
+        other => other,
+    }
+}
+
+/// RocksDB's error in the store's words. A full disk is completed by the caller, who knows the numbers.
+pub(crate) fn failure(error: &Error) -> StoreError {
+    let text = error.as_ref().to_owned();
+    if text.contains("No space left on device") || text.contains("Disk quota exceeded") {
+        return StoreError::DiskFull { free: 0, needed: 0 };
+    }
+    match error.kind() {
+        ErrorKind::Corruption => StoreError::Corrupt(text),
+        _ => StoreError::Io(text),
+    }
+}

@@ -1,0 +1,339 @@
+//! Entry → leaf. `FORMAT.md` describes the bytes; [`crate::decode`] is the inverse.
+
+use crate::kind::{BESIDE, EventKind, FIRST_FIELD, NUMBER, SESSION, TIME, VERSION};
+use crate::wire::{Writer, zigzag};
+use aws_lc_rs::digest;
+use proxy_core::record::{ApprovalStep, Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted};
+use proxy_core::{Entry, Event, Facts, ObjectKind, Parameter, Principal, PrincipalKind, RequestKind, Target, ValueFormat};
+
+/// Bytes of salt before a payload's content.
+pub const SALT_LENGTH: usize = 16;
+
+/// A field that is too long for the leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// The field's number.
+    pub field: u32,
+    /// Salt and content, as they are stored.
+    pub payload: Vec<u8>,
+}
+
+/// No randomness is to be had for a salt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no randomness for a salt")]
+pub struct NoRandomness;
+
+/// Appends the leaf of `entry` to `out`; what is longer than `inline_max` bytes goes to `beside`, in
+/// ascending order of fields.
+///
+/// # Errors
+/// [`NoRandomness`]; then `out` and `beside` are to be thrown away.
+pub fn encode(entry: &Entry, inline_max: usize, out: &mut Vec<u8>, beside: &mut Vec<Beside>) -> Result<(), NoRandomness> {
+    let first = beside.len();
+    out.extend_from_slice(&[VERSION, EventKind::of(&entry.event) as u8]);
+    let mut header = Writer { out };
+    header.fixed(TIME, entry.time.0);
+    if let Some((session, number)) = entry.session {
+        header.element(SESSION, &session.0);
+        header.uint(NUMBER, number);
+    }
+    let mut body = Body { out, inline_max: inline_max.min(crate::limits::INLINE_MAX), beside, failed: false };
+    event(&entry.event, &mut body);
+    if body.failed {
+        return Err(NoRandomness);
+    }
+    for kept in &beside[first..] {
+        let commitment = digest::digest(&digest::SHA256, &kept.payload);
+        Writer { out }.message(BESIDE, |w| {
+            w.uint(1, u64::from(kept.field));
+            w.uint(2, (kept.payload.len() - SALT_LENGTH) as u64);
+            w.element(3, commitment.as_ref());
+        });
+    }
+    Ok(())
+}
+
+/// The fields of a kind's own.
+struct Body<'a> {
+    out: &'a mut Vec<u8>,
+    inline_max: usize,
+    beside: &'a mut Vec<Beside>,
+    failed: bool,
+}
+
+impl Body<'_> {
+    fn uint(&mut self, field: u32, value: u64) {
+        Writer { out: self.out }.uint(field, value);
+    }
+
+    fn bytes(&mut self, field: u32, value: &[u8]) {
+        if value.len() > self.inline_max {
+            self.put_beside(field, value);
+        } else {
+            Writer { out: self.out }.bytes(field, value);
+        }
+    }
+
+    fn text(&mut self, field: u32, value: &str) {
+        self.bytes(field, value.as_bytes());
+    }
+
+    fn optional(&mut self, field: u32, value: Option<&[u8]>) {
+        match value {
+            Some(long) if long.len() > self.inline_max => self.put_beside(field, long),
+            short => Writer { out: self.out }.optional(field, short),
+        }
+    }
+
+    fn optional_text(&mut self, field: u32, value: Option<&str>) {
+        self.optional(field, value.map(str::as_bytes));
+    }
+
+    /// A message; left out when it has no fields.
+    fn message(&mut self, field: u32, write: impl FnOnce(&mut Writer<'_>)) {
+        let before = self.out.len();
+        let mut length = 0;
+        Writer { out: self.out }.message(field, |w| {
+            let start = w.out.len();
+            write(w);
+            length = w.out.len() - start;
+        });
+        if length == 0 {
+            self.out.truncate(before);
+        } else if length > self.inline_max {
+            let content = self.out.split_off(self.out.len() - length);
+            self.out.truncate(before);
+            self.put_beside(field, &content);
+        }
+    }
+
+    fn put_beside(&mut self, field: u32, content: &[u8]) {
+        let mut payload = Vec::with_capacity(SALT_LENGTH + content.len());
+        payload.resize(SALT_LENGTH, 0);
+        self.failed |= aws_lc_rs::rand::fill(&mut payload).is_err();
+        payload.extend_from_slice(content);
+        self.beside.push(Beside { field, payload });
+    }
+}
+
+/// Field numbers follow the order of [`EventKind::fields`].
+fn event(event: &Event, body: &mut Body<'_>) {
+    const F: u32 = FIRST_FIELD;
+    match event {
+        Event::GatewayStarted { version, host } => {
+            body.text(F, version);
+            body.text(F + 1, host);
+        }
+        Event::GatewayStopped { reason } => body.text(F, reason),
+        Event::Activated { what, digest, previous, difference, author } => {
+            body.text(F, what);
+            body.text(F + 1, digest);
+            body.optional_text(F + 2, previous.as_deref());
+            body.message(F + 3, |w| w.list(1, difference.iter().map(String::as_str)));
+            body.optional_text(F + 4, author.as_deref());
+        }
+        Event::ReloadRefused { what, error } => {
+            body.text(F, what);
+            body.text(F + 1, error);
+        }
+        Event::LoginFailed { source, protocol, label, connection, reason } => {
+            for (field, value) in (F..).zip([source, protocol, label, connection, reason]) {
+                body.text(field, value);
+            }
+        }
+        Event::SessionStarted(started) => session_started(started, body),
+        Event::SessionEnded { reason, requests, bytes_in, bytes_out } => {
+            body.text(F, reason);
+            body.uint(F + 1, *requests);
+            body.uint(F + 2, *bytes_in);
+            body.uint(F + 3, *bytes_out);
+        }
+        Event::Request(record) => request(record, body),
+        Event::Outcome(result) => outcome(result, body),
+        Event::Approval { request, step, by, reason, digest } => {
+            body.uint(F, request.0);
+            body.uint(F + 1, approval_step(*step));
+            body.optional_text(F + 2, by.as_deref());
+            body.optional_text(F + 3, reason.as_deref());
+            body.text(F + 4, digest);
+        }
+        Event::Administration { by, action, object, details } => {
+            body.text(F, by);
+            body.text(F + 1, action);
+            body.text(F + 2, object);
+            body.message(F + 3, |w| w.map(1, details));
+        }
+        Event::LogRead { by, query } => {
+            body.text(F, by);
+            body.text(F + 1, query);
+        }
+        Event::ClockJump { micros } => body.uint(F, zigzag(*micros)),
+        Event::Heartbeat => {}
+    }
+}
+
+fn session_started(started: &SessionStarted, body: &mut Body<'_>) {
+    const F: u32 = FIRST_FIELD;
+    body.message(F, |w| principal(&started.principal, w));
+    body.message(F + 1, |w| target(&started.target, w));
+    body.text(F + 2, &started.source);
+    body.text(F + 3, &started.protocol);
+    body.text(F + 4, &started.label);
+    body.text(F + 5, &started.application);
+    body.optional_text(F + 6, started.tls.as_deref());
+    body.text(F + 7, &started.policy_version);
+    body.message(F + 8, |w| w.list(1, started.policies.iter().map(String::as_str)));
+}
+
+fn principal(principal: &Principal, w: &mut Writer<'_>) {
+    w.uint(
+        1,
+        match principal.kind {
+            PrincipalKind::Service => 1,
+            PrincipalKind::Agent => 2,
+            PrincipalKind::Human => 3,
+        },
+    );
+    w.bytes(2, principal.issuer.as_bytes());
+    w.bytes(3, principal.subject.as_bytes());
+    w.optional(4, principal.tenant.as_deref().map(str::as_bytes));
+    w.optional(5, principal.application.as_deref().map(str::as_bytes));
+    w.optional(6, principal.credential_id.as_deref().map(str::as_bytes));
+    w.list(7, principal.aliases.iter().map(String::as_str));
+    w.list(8, principal.roles.iter().map(String::as_str));
+    w.map(9, &principal.claims);
+    if let Some(expires) = principal.expires {
+        w.message(10, |w| w.fixed(1, expires.0));
+    }
+}
+
+fn target(target: &Target, w: &mut Writer<'_>) {
+    w.bytes(1, target.connection.as_bytes());
+    w.bytes(2, target.address.as_bytes());
+    w.bytes(3, target.database.as_bytes());
+    w.bytes(4, target.upstream_user.as_bytes());
+    w.optional(5, target.owner.as_deref().map(str::as_bytes));
+    w.map(6, &target.tags);
+}
+
+fn request(record: &RequestRecord, body: &mut Body<'_>) {
+    const F: u32 = FIRST_FIELD;
+    body.uint(F, record.request.0);
+    body.uint(
+        F + 1,
+        match record.kind {
+            RequestKind::Connect => 1,
+            RequestKind::Query => 2,
+            RequestKind::Prepare => 3,
+            RequestKind::Execute => 4,
+            RequestKind::Command => 5,
+        },
+    );
+    body.uint(F + 2, verdict(record.verdict));
+    body.bytes(F + 3, &record.statement);
+    if !record.parameters.is_empty() {
+        body.message(F + 4, |w| parameters(&record.parameters, w));
+    }
+    body.message(F + 5, |w| facts(&record.facts, w));
+    if !record.policies.is_empty() {
+        body.message(F + 6, |w| w.list(1, record.policies.iter().map(AsRef::as_ref)));
+    }
+    body.text(F + 7, &record.policy_version);
+    body.optional_text(F + 8, record.reason.as_deref());
+}
+
+/// A verdict's number.
+pub(crate) fn verdict(verdict: RecordedVerdict) -> u64 {
+    match verdict {
+        RecordedVerdict::Allow => 1,
+        RecordedVerdict::Deny => 2,
+        RecordedVerdict::Hold => 3,
+    }
+}
+
+fn parameters(list: &[Parameter], w: &mut Writer<'_>) {
+    for parameter in list {
+        w.message(1, |w| {
+            w.optional(1, parameter.value.as_deref());
+            // Text, by far the most frequent, is the default.
+            w.uint(
+                2,
+                match parameter.format {
+                    ValueFormat::Text => 0,
+                    ValueFormat::Binary => 1,
+                },
+            );
+            w.uint(3, u64::from(parameter.type_id));
+        });
+    }
+}
+
+fn facts(facts: &Facts, w: &mut Writer<'_>) {
+    for operation in &facts.operations {
+        w.message(1, |w| {
+            w.bytes(1, operation.action.as_bytes());
+            w.uint(2, object_kind(operation.object.kind));
+            w.list(3, operation.object.path.iter().map(String::as_str));
+            w.uint(
+                4,
+                match operation.has_where {
+                    None => 0,
+                    Some(false) => 1,
+                    Some(true) => 2,
+                },
+            );
+        });
+    }
+    w.list(2, facts.unknown.iter().map(|unknown| unknown.what.as_str()));
+    w.list(3, facts.kinds.iter().map(String::as_str));
+    w.map(4, &facts.attributes);
+}
+
+fn object_kind(kind: ObjectKind) -> u64 {
+    match kind {
+        ObjectKind::Connection => 1,
+        ObjectKind::Database => 2,
+        ObjectKind::Schema => 3,
+        ObjectKind::Table => 4,
+        ObjectKind::Function => 5,
+        ObjectKind::Namespace => 6,
+        ObjectKind::KubeResource => 7,
+        ObjectKind::Host => 8,
+    }
+}
+
+fn outcome(outcome: &Outcome, body: &mut Body<'_>) {
+    const F: u32 = FIRST_FIELD;
+    body.uint(F, outcome.request.0);
+    body.uint(
+        F + 1,
+        match outcome.status {
+            OutcomeStatus::Completed => 1,
+            OutcomeStatus::Failed => 2,
+            OutcomeStatus::Skipped => 3,
+            OutcomeStatus::Refused => 4,
+            OutcomeStatus::Unknown => 5,
+        },
+    );
+    body.optional(F + 2, outcome.code.as_deref());
+    body.optional(F + 3, outcome.tag.as_deref());
+    body.uint(F + 4, outcome.rows);
+    body.uint(F + 5, outcome.bytes);
+    body.uint(F + 6, outcome.duration_micros);
+    body.uint(F + 7, u64::from(outcome.columns_passed));
+    body.uint(F + 8, u64::from(outcome.columns_masked));
+    body.uint(F + 9, u64::from(outcome.columns_refused));
+    if !outcome.masked_classes.is_empty() {
+        body.message(F + 10, |w| w.list(1, outcome.masked_classes.iter().map(String::as_str)));
+    }
+}
+
+fn approval_step(step: ApprovalStep) -> u64 {
+    match step {
+        ApprovalStep::Requested => 1,
+        ApprovalStep::Approved => 2,
+        ApprovalStep::Denied => 3,
+        ApprovalStep::Expired => 4,
+        ApprovalStep::Withdrawn => 5,
+    }
+}

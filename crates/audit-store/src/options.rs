@@ -1,0 +1,163 @@
+//! How a store is kept: durability, space, memory.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options as RocksOptions,
+};
+use std::time::Duration;
+
+/// When an entry counts as accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// When it is in the write-ahead log: it survives a killed process at once, and a power loss or a crashed
+    /// kernel after at most [`Options::sync_interval`].
+    #[default]
+    Write,
+    /// When the disk has confirmed it: it survives a power loss. Calls that wait at the same time share one fsync.
+    Sync,
+}
+
+/// What to do with a write-ahead log that is damaged elsewhere than at its very end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Recovery {
+    /// Refuse to open: an operator decides. A record that the last write left incomplete is not damage.
+    #[default]
+    Refuse,
+    /// Keep what stands before the first damage and drop what follows. After a power loss with
+    /// [`Durability::Write`] this loses at most what was not synced.
+    DropDamagedTail,
+}
+
+/// Settings of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// When an entry counts as accepted.
+    pub durability: Durability,
+    /// Bytes that must stay free on the disk (512 MiB): below it, entries are refused, so that the store never
+    /// meets a full disk in the middle of its own work. At least twice [`Self::memory`] is sensible.
+    pub min_free_bytes: u64,
+    /// How often what was written is synced under [`Durability::Write`] (100 ms).
+    pub sync_interval: Duration,
+    /// Longest field, in bytes, that is kept within the leaf (1 KiB; at most [`crate::limits::INLINE_MAX`]).
+    /// Longer ones are kept beside, where they can be removed later without breaking the leaf.
+    pub inline_max: usize,
+    /// Memory for unwritten entries and for the cache of blocks, in bytes (128 MiB): half for each.
+    pub memory: usize,
+    /// What to do with a damaged write-ahead log.
+    pub recovery: Recovery,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Write,
+            min_free_bytes: 512 << 20,
+            sync_interval: Duration::from_millis(100),
+            inline_max: 1_024,
+            memory: 128 << 20,
+            recovery: Recovery::Refuse,
+        }
+    }
+}
+
+/// The column families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// `default`: the format's version, the log's id, how far the index has come.
+    Meta,
+    /// Index of the first leaf (8 bytes, big-endian) → leaves, each after its length (2 bytes, big-endian).
+    Entries,
+    /// Index and field (8 + 1 bytes) → salt and content.
+    Payload,
+    /// Session → summary. Derived.
+    Sessions,
+    /// Session and index of the first entry in it → indices of entries. Derived.
+    BySession,
+    /// Value and session → nothing: which sessions belong to a principal, a connection, a verdict. Derived.
+    Find,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 6] = [Self::Meta, Self::Entries, Self::Payload, Self::Sessions, Self::BySession, Self::Find];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "default",
+            Self::Entries => "entries",
+            Self::Payload => "payload",
+            Self::Sessions => "sessions",
+            Self::BySession => "by_session",
+            Self::Find => "find",
+        }
+    }
+}
+
+/// RocksDB's own settings for the whole store.
+pub(crate) fn database(options: &Options) -> RocksOptions {
+    let mut rocks = RocksOptions::default();
+    rocks.create_if_missing(true);
+    rocks.create_missing_column_families(true);
+    rocks.set_paranoid_checks(true);
+    // An incomplete last record is what a kill in the middle of write(2) leaves: it was never accepted.
+    // Damage anywhere else is refused: point-in-time recovery would silently drop all that follows it.
+    rocks.set_wal_recovery_mode(match options.recovery {
+        Recovery::Refuse => DBRecoveryMode::TolerateCorruptedTailRecords,
+        Recovery::DropDamagedTail => DBRecoveryMode::PointInTime,
+    });
+    // Bounds of memory: all unflushed data together, and with it the time that a restart takes to replay.
+    rocks.set_db_write_buffer_size(options.memory / 2);
+    rocks.set_max_total_wal_size((options.memory / 2) as u64);
+    rocks.set_max_background_jobs(2);
+    rocks.set_max_open_files(512);
+    // Written back in small steps rather than in one burst that delays the next fsync.
+    rocks.set_bytes_per_sync(1 << 20);
+    rocks.set_log_level(LogLevel::Warn);
+    rocks.set_max_log_file_size(4 << 20);
+    rocks.set_keep_log_file_num(4);
+    rocks.set_stats_dump_period_sec(0);
+    rocks
+}
+
+/// RocksDB's settings for each column family.
+pub(crate) fn families(options: &Options) -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(options.memory / 2);
+    Family::ALL
+        .into_iter()
+        .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, options, &cache)))
+        .collect()
+}
+
+fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOptions {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_format_version(6);
+    // Larger blocks compress better; entries are mostly read in order.
+    table.set_block_size(if family == Family::Entries { 32 << 10 } else { 16 << 10 });
+    let mut rocks = RocksOptions::default();
+    // The log grows at its end, so files never overlap and compaction moves them without rewriting. Hence
+    // one compression at every level: what a flush wrote is final.
+    rocks.set_compression_type(DBCompressionType::Zstd);
+    rocks.set_compression_options(-14, 1, 0, 0);
+    rocks.set_write_buffer_size(options.memory / 8);
+    rocks.set_max_write_buffer_number(4);
+    rocks.set_level_zero_slowdown_writes_trigger(64);
+    rocks.set_level_zero_stop_writes_trigger(128);
+    match family {
+        Family::Entries => rocks.set_target_file_size_base(64 << 20),
+        Family::Payload => {
+            // Long values are written once, into files of their own, and collected when they were deleted.
+            rocks.set_enable_blob_files(true);
+            rocks.set_min_blob_size(4_096);
+            rocks.set_blob_compression_type(DBCompressionType::Zstd);
+            rocks.set_enable_blob_gc(true);
+        }
+        Family::Sessions | Family::BySession | Family::Find => {
+            table.set_bloom_filter(10.0, false);
+            rocks.set_write_buffer_size(options.memory / 16);
+        }
+        Family::Meta => rocks.set_write_buffer_size(1 << 20),
+    }
+    rocks.set_block_based_table_factory(&table);
+    rocks
+}

@@ -1,0 +1,534 @@
+//! The store as the gateway holds it: appends, durability, trouble and recovery.
+//!
+//! ```text
+//!            append ─▶ encode ─▶ writer lock: index, one write ─▶ (Sync: shared fsync) ─▶ accepted
+//!  sync thread  ──────────────────────────────── fsync every 100 ms
+//!  watch thread ──── free space every second; a failed store is opened again
+//!  index thread ──── session index follows the log
+//! ```
+//!
+//! A failed write or fsync closes the store for writing: RocksDB does not take further writes after one, and
+//! the kernel forgets what it could not write. The watch opens it again from what is on the disk, checks that
+//! nothing accepted is missing, and only then lets entries in.
+
+use crate::batch::Batch;
+use crate::db::Db;
+use crate::group::GroupSync;
+use crate::index::Indexer;
+use crate::limits::{INDEX_INTERVAL, REOPEN_WAIT, TAIL_CHECKED, UNWATCHED_MAX, WATCH_INTERVAL};
+use crate::log;
+use crate::options::{Durability, Family, Options};
+use crate::reader::Reader;
+use parking_lot::{Condvar, Mutex, RwLock};
+use proxy_core::{Entry, Store, StoreError};
+use rocksdb::{WriteBatch, WriteOptions};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+thread_local! {
+    /// Encoding needs no lock, and its memory is used again.
+    static BATCH: RefCell<Batch> = RefCell::default();
+}
+
+/// The audit log, open for writing. One process at a time can have it.
+///
+/// Dropping it syncs and closes it, as [`AuditStore::close`] does.
+pub struct AuditStore {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Whether the store takes entries, and how it stands. For `/readyz` and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Health {
+    /// Whether entries are accepted.
+    pub accepting: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Entries in the log: the index that the next one gets.
+    pub entries: u64,
+    /// Entries that are known to be on the disk.
+    pub synced: u64,
+    /// How long what is not synced has been waiting; zero when all is.
+    pub unsynced_for: Duration,
+    /// Entries that the session index has seen.
+    pub indexed: u64,
+    /// Batches that were refused since the start.
+    pub refused: u64,
+    /// Bytes free on the disk, as of the last look.
+    pub free_bytes: u64,
+    /// Bytes in files.
+    pub disk_bytes: u64,
+    /// Bytes of unwritten entries and of open files' tables.
+    pub memory_bytes: u64,
+}
+
+/// Why entries are refused, and what ends it.
+struct Trouble {
+    error: StoreError,
+    /// Whether the database must be opened again, or space is enough.
+    reopen: bool,
+}
+
+pub(crate) struct Shared {
+    dir: PathBuf,
+    options: Options,
+    /// For readers; `None` while it is opened again, and after closing.
+    handle: RwLock<Option<Arc<Db>>>,
+    /// For the writer: under this lock indices are given and written.
+    writer: Mutex<Writer>,
+    /// Entries that were accepted: readers see these alone.
+    next: AtomicU64,
+    accepting: AtomicBool,
+    trouble: Mutex<Option<Trouble>>,
+    group: GroupSync,
+    indexer: Mutex<Indexer>,
+    indexed: AtomicU64,
+    free: AtomicU64,
+    unwatched: AtomicU64,
+    refused: AtomicU64,
+    closing: Mutex<bool>,
+    closed: Condvar,
+    log_id: [u8; 16],
+}
+
+struct Writer {
+    db: Option<Arc<Db>>,
+    next: u64,
+    options: WriteOptions,
+}
+
+impl AuditStore {
+    /// Opens the store in `dir`, or makes it, and starts its threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]: the folder cannot be used, or another process has it. [`StoreError::Corrupt`]: the
+    /// log is damaged; [`crate::Recovery`] says what can be done. A full disk is no error here: the store
+    /// opens and refuses entries until there is space.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
+        let dir = dir.as_ref().to_owned();
+        let db = Db::open(&dir, &options)?;
+        let next = log::end(&db)?;
+        check_tail(&db, next)?;
+        let indexer = Indexer::open(&db, next)?;
+        let shared = Arc::new(Shared {
+            log_id: db.log_id()?,
+            indexed: AtomicU64::new(indexer.next()),
+            indexer: Mutex::new(indexer),
+            free: AtomicU64::new(free_bytes(&dir)?),
+            dir,
+            options,
+            writer: Mutex::new(Writer { db: None, next, options: WriteOptions::default() }),
+            handle: RwLock::new(None),
+            next: AtomicU64::new(next),
+            accepting: AtomicBool::new(true),
+            trouble: Mutex::new(None),
+            group: GroupSync::new(next),
+            unwatched: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            closing: Mutex::new(false),
+            closed: Condvar::new(),
+        });
+        shared.install(Arc::new(db));
+        shared.look_at_space();
+        let store = Self { shared, threads: Mutex::new(Vec::new()) };
+        store.start_threads()?;
+        Ok(store)
+    }
+
+    fn start_threads(&self) -> Result<(), StoreError> {
+        let interval = self.shared.options.sync_interval;
+        let jobs: [(&str, Duration, fn(&Shared)); 3] = [
+            ("audit-sync", interval, Shared::sync_written),
+            ("audit-watch", WATCH_INTERVAL, Shared::watch),
+            ("audit-index", INDEX_INTERVAL, Shared::follow),
+        ];
+        for (name, interval, job) in jobs {
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || {
+                    while shared.pause(interval) {
+                        job(&shared);
+                    }
+                })
+                .map_err(|e| StoreError::Io(format!("cannot start a thread: {e}")))?;
+            self.threads.lock().push(thread);
+        }
+        Ok(())
+    }
+
+    /// The read side. Cheap to clone; it may outlive the store, and then says that it is closed.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::primary(Arc::clone(&self.shared))
+    }
+
+    /// How the store stands.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// Waits until all that was accepted is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it cannot be known to be.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.shared.sync_through(self.shared.next.load(Ordering::Acquire))
+    }
+
+    /// Writes everything from memory into files, for instance before a copy is taken.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.shared.db()?.flush()
+    }
+
+    /// The log's id: 16 random bytes from when the store was made.
+    #[must_use]
+    pub fn log_id(&self) -> [u8; 16] {
+        self.shared.log_id
+    }
+
+    /// Refuses further entries, syncs, and closes the database. Idempotent.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the last sync failed. It is closed all the same.
+    pub fn close(&self) -> Result<(), StoreError> {
+        {
+            let mut closing = self.shared.closing.lock();
+            if std::mem::replace(&mut *closing, true) {
+                return Ok(());
+            }
+            self.shared.closed.notify_all();
+        }
+        for thread in self.threads.lock().drain(..) {
+            // A thread that panicked has nothing more to do either.
+            drop(thread.join());
+        }
+        self.shared.follow();
+        let synced = self.sync();
+        self.shared.fail(StoreError::Closed, false);
+        self.shared.writer.lock().db = None;
+        *self.shared.handle.write() = None;
+        synced
+    }
+}
+
+impl Drop for AuditStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the audit store was closed without its last sync");
+        }
+    }
+}
+
+impl Store for AuditStore {
+    fn append(&self, entries: &[Entry]) -> Result<u64, StoreError> {
+        let result = self.shared.append(entries);
+        if result.is_err() {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn blocks(&self) -> bool {
+        self.shared.options.durability == Durability::Sync
+    }
+}
+
+impl Shared {
+    fn append(&self, entries: &[Entry]) -> Result<u64, StoreError> {
+        if !self.accepting.load(Ordering::Acquire) {
+            return Err(self.trouble());
+        }
+        let first = BATCH.with_borrow_mut(|batch| {
+            batch.fill(entries, self.options.inline_max)?;
+            let first = self.write(batch, entries.len() as u64);
+            // What was said is not kept longer than needed.
+            batch.clear();
+            first
+        })?;
+        if self.options.durability == Durability::Sync {
+            self.sync_through(first + entries.len() as u64)?;
+        }
+        Ok(first)
+    }
+
+    /// Gives indices and writes: all or nothing.
+    fn write(&self, batch: &Batch, count: u64) -> Result<u64, StoreError> {
+        let size = batch.size();
+        if self.unwatched.fetch_add(size, Ordering::Relaxed) + size > UNWATCHED_MAX {
+            self.look_at_space();
+        }
+        let mut writer = self.writer.lock();
+        // Asked again under the lock: whoever set it may be waiting for it to open the store anew.
+        if !self.accepting.load(Ordering::Acquire) {
+            drop(writer);
+            return Err(self.trouble());
+        }
+        let Some(db) = &writer.db else {
+            drop(writer);
+            return Err(self.trouble());
+        };
+        let first = writer.next;
+        let end = first.checked_add(count).ok_or_else(|| StoreError::Io("the log is full".to_owned()))?;
+        let written = match &batch.chunks[..] {
+            [] => Ok(()),
+            [chunk] if batch.beside.is_empty() => {
+                db.write_one(Family::Entries, &first.to_be_bytes(), batch.chunk(chunk), &writer.options)
+            }
+            _ => write_batch(db, first, batch).and_then(|batch| db.write(batch, &writer.options)),
+        };
+        match written {
+            Ok(()) => {
+                writer.next = end;
+                self.next.store(end, Ordering::Release);
+                Ok(first)
+            }
+            Err(error) => {
+                let error = self.complete(error);
+                self.fail(error.clone(), true);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes `db` the one that is used.
+    fn install(&self, db: Arc<Db>) {
+        *self.handle.write() = Some(Arc::clone(&db));
+        self.writer.lock().db = Some(db);
+    }
+
+    pub(crate) fn db(&self) -> Result<Arc<Db>, StoreError> {
+        self.handle.read().clone().ok_or_else(|| self.trouble())
+    }
+
+    /// Entries that were accepted.
+    pub(crate) fn end(&self) -> u64 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Why entries are refused.
+    fn trouble(&self) -> StoreError {
+        self.trouble.lock().as_ref().map_or(StoreError::Closed, |trouble| trouble.error.clone())
+    }
+
+    /// Refuses entries from now on. What needs a new opening is not overwritten by what does not.
+    fn fail(&self, error: StoreError, reopen: bool) {
+        let mut trouble = self.trouble.lock();
+        self.accepting.store(false, Ordering::Release);
+        if error == StoreError::Closed {
+            *trouble = Some(Trouble { error, reopen: false });
+        } else if trouble.as_ref().is_none_or(|known| reopen && !known.reopen && known.error != StoreError::Closed) {
+            tracing::error!(%error, "the audit store does not accept entries");
+            *trouble = Some(Trouble { error, reopen });
+        }
+    }
+
+    /// Accepts entries again, if that was all that was wrong.
+    fn recover(&self, reopened: bool) {
+        let mut trouble = self.trouble.lock();
+        match &*trouble {
+            Some(known) if known.reopen != reopened || known.error == StoreError::Closed => return,
+            Some(_) => tracing::info!(entries = self.end(), "the audit store accepts entries again"),
+            None => {}
+        }
+        *trouble = None;
+        self.accepting.store(true, Ordering::Release);
+    }
+
+    /// Fills in what only the store knows about a full disk.
+    fn complete(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::DiskFull { .. } => {
+                let free = free_bytes(&self.dir).unwrap_or(0);
+                StoreError::DiskFull { free, needed: self.options.min_free_bytes }
+            }
+            other => other,
+        }
+    }
+
+    fn sync_through(&self, end: u64) -> Result<(), StoreError> {
+        self.group
+            .wait(end, || {
+                let target = self.end();
+                let db = self.db()?;
+                db.sync().map(|()| target)
+            })
+            .map_err(|error| {
+                let error = self.complete(error);
+                self.fail(error.clone(), true);
+                error
+            })
+    }
+
+    fn sync_written(&self) {
+        let end = self.end();
+        if self.group.synced() < end && self.accepting.load(Ordering::Acquire) {
+            // A failure has been noted, logged and is being dealt with by the watch.
+            drop(self.sync_through(end));
+        }
+    }
+
+    /// Looks at the free space, and closes or opens the gate accordingly.
+    fn look_at_space(&self) {
+        self.unwatched.store(0, Ordering::Relaxed);
+        let needed = self.options.min_free_bytes;
+        let free = match free_bytes(&self.dir) {
+            Ok(free) => free,
+            Err(error) => return self.fail(error, false),
+        };
+        self.free.store(free, Ordering::Relaxed);
+        if free < needed {
+            self.fail(StoreError::DiskFull { free, needed }, false);
+            return;
+        }
+        // A margin, so that the store does not flutter.
+        if !self.accepting.load(Ordering::Acquire) && free >= needed.saturating_add(needed / 32) {
+            self.recover(false);
+        }
+    }
+
+    fn watch(&self) {
+        self.look_at_space();
+        let failed = matches!(&*self.trouble.lock(), Some(Trouble { reopen: true, .. }));
+        if failed && self.free.load(Ordering::Relaxed) >= self.options.min_free_bytes {
+            match self.reopen() {
+                Ok(()) => self.recover(true),
+                Err(error) => tracing::warn!(%error, "the audit store cannot be opened again yet"),
+            }
+        }
+    }
+
+    /// Closes the database and opens it from what is on the disk.
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock();
+        writer.db = None;
+        let old = self.handle.write().take();
+        if let Some(old) = old {
+            // Readers hold it for the length of one call.
+            let mut old = Some(old);
+            let deadline = Instant::now() + REOPEN_WAIT;
+            while let Some(shared) = old.take() {
+                match Arc::try_unwrap(shared) {
+                    Ok(db) => drop(db),
+                    Err(shared) if Instant::now() < deadline => {
+                        old = Some(shared);
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    Err(shared) => {
+                        *self.handle.write() = Some(shared);
+                        return Err(StoreError::Io("a reader still holds the failed handle".to_owned()));
+                    }
+                }
+            }
+        }
+        let db = Db::open(&self.dir, &self.options).map_err(|e| self.complete(e))?;
+        let end = log::end(&db)?;
+        if end < writer.next {
+            return Err(StoreError::Corrupt(format!("entries {end} to {} were accepted and are missing", writer.next - 1)));
+        }
+        check_tail(&db, end)?;
+        // An entry whose write was reported as failed may have reached the disk: it is in the log then, as a
+        // request that was never forwarded.
+        db.sync().map_err(|e| self.complete(e))?;
+        *self.indexer.lock() = Indexer::open(&db, end)?;
+        let db = Arc::new(db);
+        *self.handle.write() = Some(Arc::clone(&db));
+        writer.db = Some(db);
+        writer.next = end;
+        self.next.store(end, Ordering::Release);
+        self.group.reset(end);
+        Ok(())
+    }
+
+    /// Brings the session index up to date.
+    fn follow(&self) {
+        if let Err(error) = self.index_through(self.end()) {
+            tracing::warn!(%error, "the session index does not follow the log");
+        }
+    }
+
+    /// Indexes everything before `end`.
+    pub(crate) fn index_through(&self, end: u64) -> Result<(), StoreError> {
+        if self.indexed.load(Ordering::Acquire) >= end {
+            return Ok(());
+        }
+        let db = self.db()?;
+        let mut indexer = self.indexer.lock();
+        while indexer.next() < end {
+            if !self.accepting.load(Ordering::Acquire) {
+                return Err(self.trouble());
+            }
+            indexer.pass(&db, end)?;
+            self.indexed.store(indexer.next(), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Calls `read` while the index stands still.
+    pub(crate) fn without_indexing<R>(&self, read: impl FnOnce() -> R) -> R {
+        let _still = self.indexer.lock();
+        read()
+    }
+
+    /// Sleeps; `false`: the store is closing.
+    fn pause(&self, interval: Duration) -> bool {
+        let mut closing = self.closing.lock();
+        if !*closing {
+            self.closed.wait_for(&mut closing, interval);
+        }
+        !*closing
+    }
+
+    fn health(&self) -> Health {
+        let entries = self.end();
+        let synced = self.group.synced().min(entries);
+        let reason = self.trouble.lock().as_ref().map(|trouble| trouble.error.to_string());
+        let (disk_bytes, memory_bytes) = self.handle.read().as_ref().map_or((0, 0), |db| db.sizes());
+        Health {
+            accepting: self.accepting.load(Ordering::Acquire),
+            reason,
+            entries,
+            synced,
+            unsynced_for: if synced == entries { Duration::ZERO } else { self.group.last_success().elapsed() },
+            indexed: self.indexed.load(Ordering::Acquire),
+            refused: self.refused.load(Ordering::Relaxed),
+            free_bytes: self.free.load(Ordering::Relaxed),
+            disk_bytes,
+            memory_bytes,
+        }
+    }
+}
+
+/// More than one key, or payloads beside.
+fn write_batch(db: &Db, first: u64, batch: &Batch) -> Result<WriteBatch, StoreError> {
+    let mut write = WriteBatch::with_capacity_bytes(usize::try_from(batch.size()).unwrap_or(0));
+    for chunk in &batch.chunks {
+        db.put(&mut write, Family::Entries, &(first + chunk.first as u64).to_be_bytes(), batch.chunk(chunk))?;
+    }
+    for (entry, field) in &batch.beside {
+        let key = log::payload_key(first + *entry as u64, field.field);
+        db.put(&mut write, Family::Payload, &key, &field.payload)?;
+    }
+    Ok(write)
+}
+
+/// Reads the last entries: what is damaged at the end must not be built upon.
+fn check_tail(db: &Db, end: u64) -> Result<(), StoreError> {
+    log::scan(db, end.saturating_sub(TAIL_CHECKED), end, |index, leaf| log::decode(db, index, leaf).map(|_| log::Go::On))
+}
+
+/// Bytes free on the disk of `dir`, for a process without privileges.
+fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
+    let stat =
+        rustix::fs::statvfs(dir).map_err(|e| StoreError::Io(format!("cannot see the free space of {}: {e}", dir.display())))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
