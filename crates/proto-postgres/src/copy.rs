@@ -465,7 +465,8 @@ impl Csv {
     /// Writes a value: `CopyAttributeOutCSV`. What was quoted stays quoted.
     fn put(&self, value: &[u8], quoted: bool, single: bool, out: &mut BytesMut) {
         let special = |b: &u8| *b == self.delimiter || *b == self.quote || *b == b'\n' || *b == b'\r';
-        if !quoted && value != self.null && !(single && value == b"\\.") && !value.iter().any(special) {
+        let ends_data = single && value == b"\\.";
+        if !(quoted || ends_data || value == self.null || value.iter().any(special)) {
             out.extend_from_slice(value);
             return;
         }

@@ -21,6 +21,7 @@ impl<'a> Parse<'a> {
     ///
     /// # Errors
     /// [`Malformed`].
+    #[expect(clippy::self_named_constructors, reason = "the specification's name for the message, ours for the function")]
     pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
         let name = reader.cstr()?;

@@ -6,6 +6,9 @@ use crate::limits::{CANCEL_SECRET_MAX, STARTUP_MAX};
 use crate::types::ProtocolVersion;
 use bytes::{BufMut, BytesMut};
 
+/// A start-up parameter: name and value.
+pub type Parameter<'a> = (&'a [u8], &'a [u8]);
+
 /// What a client may say first.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StartupPacket<'a> {
@@ -80,7 +83,7 @@ impl<'a> StartupPacket<'a> {
     ///
     /// # Errors
     /// [`Malformed`].
-    pub fn parameters(rest: &'a [u8]) -> Result<Vec<(&'a [u8], &'a [u8])>, Malformed> {
+    pub fn parameters(rest: &'a [u8]) -> Result<Vec<Parameter<'a>>, Malformed> {
         let mut reader = Reader::new(rest);
         let mut parameters = Vec::new();
         loop {

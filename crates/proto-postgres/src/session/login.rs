@@ -48,18 +48,18 @@ impl Caller {
 
 /// Which message of the login comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    AwaitingPassword,
-    AwaitingSaslInitial,
-    AwaitingSaslResponse,
-    AwaitingReply,
+enum Awaiting {
+    Password,
+    SaslInitial,
+    SaslResponse,
+    Reply,
 }
 
 /// The login of a caller.
 #[derive(Debug)]
 pub(super) struct Login {
     caller: Caller,
-    phase: Phase,
+    phase: Awaiting,
 }
 
 impl Login {
@@ -68,27 +68,26 @@ impl Login {
         let phase = if caller.has_key() {
             let mechanisms = if caller.tls { vec![SCRAM_PLUS, SCRAM] } else { vec![SCRAM] };
             core.send(|out| Authentication::Sasl(mechanisms).encode(out));
-            Phase::AwaitingSaslInitial
+            Awaiting::SaslInitial
         } else {
             core.send(|out| Authentication::CleartextPassword.encode(out));
-            Phase::AwaitingPassword
+            Awaiting::Password
         };
         State::Login(Box::new(Self { caller, phase }))
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`otherwise` lists every input")]
     pub(super) fn handle(mut self: Box<Self>, core: &mut Core, input: Input<'_>) -> State {
         match input {
-            Input::Bytes { from: Peer::Client, buffer } if self.phase != Phase::AwaitingReply => {
-                match self.credential(core, buffer) {
-                    Ok(true) => {
-                        self.phase = Phase::AwaitingReply;
-                        State::Login(self)
-                    }
-                    Ok(false) => State::Login(self),
-                    Err(error) => core.client_error(&error),
+            Input::Bytes { from: Peer::Client, buffer } if self.phase != Awaiting::Reply => match self.credential(core, buffer) {
+                Ok(true) => {
+                    self.phase = Awaiting::Reply;
+                    State::Login(self)
                 }
-            }
-            Input::Login(reply) if self.phase == Phase::AwaitingReply => self.reply(core, reply),
+                Ok(false) => State::Login(self),
+                Err(error) => core.client_error(&error),
+            },
+            Input::Login(reply) if self.phase == Awaiting::Reply => self.reply(core, reply),
             input => core.otherwise(input, State::Login(self)),
         }
     }
@@ -117,8 +116,8 @@ impl Login {
 
     fn evidence(&self, body: &[u8]) -> Result<Evidence, Malformed> {
         match self.phase {
-            Phase::AwaitingPassword => only_cstr(body).map(|text| Evidence::Password(SecretBytes::new(text.to_vec()))),
-            Phase::AwaitingSaslInitial => {
+            Awaiting::Password => only_cstr(body).map(|text| Evidence::Password(SecretBytes::new(text.to_vec()))),
+            Awaiting::SaslInitial => {
                 let initial = SaslInitialResponse::parse(body)?;
                 if initial.mechanism != SCRAM && !(self.caller.tls && initial.mechanism == SCRAM_PLUS) {
                     return Err(Malformed::Value);
@@ -126,7 +125,7 @@ impl Login {
                 let mechanism = String::from_utf8_lossy(initial.mechanism).into_owned();
                 Ok(Evidence::SaslInitial { mechanism, data: initial.data.unwrap_or_default().to_vec() })
             }
-            Phase::AwaitingSaslResponse | Phase::AwaitingReply => Ok(Evidence::SaslResponse(body.to_vec())),
+            Awaiting::SaslResponse | Awaiting::Reply => Ok(Evidence::SaslResponse(body.to_vec())),
         }
     }
 
@@ -134,7 +133,7 @@ impl Login {
         match reply {
             LoginReply::Challenge(data) if self.caller.has_key() => {
                 core.send(|out| Authentication::SaslContinue(&data).encode(out));
-                self.phase = Phase::AwaitingSaslResponse;
+                self.phase = Awaiting::SaslResponse;
                 State::Login(self)
             }
             // Nothing in a password login can be challenged: fail closed.

@@ -22,6 +22,7 @@ impl Opening {
         State::Opening(Box::new(Self { caller, target }))
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`otherwise` lists every input")]
     pub(super) fn handle(self: Box<Self>, core: &mut Core, input: Input<'_>) -> State {
         match input {
             Input::Verdict { request: RequestId(0), verdict } => match verdict {

@@ -32,6 +32,7 @@ pub(super) struct AwaitingClientTls {
 }
 
 impl AwaitingClientTls {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`otherwise` lists every input")]
     pub(super) fn handle(self, core: &mut Core, input: Input<'_>) -> State {
         match input {
             Input::Tls { peer: Peer::Client, info } => {
@@ -51,6 +52,7 @@ impl AwaitingClientTls {
 }
 
 impl Startup {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "`otherwise` lists every input")]
     pub(super) fn handle(mut self, core: &mut Core, input: Input<'_>) -> State {
         let buffer = match input {
             Input::Bytes { from: Peer::Client, buffer } => buffer,

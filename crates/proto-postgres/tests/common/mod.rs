@@ -2,20 +2,23 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use bytes::{BufMut, BytesMut};
-use proto_postgres::message::*;
+use proto_postgres::message::{
+    Authentication, BackendKeyData, Bind, ClientMessage, DataRow, Describe, ErrorFields, Execute, Field, ParameterStatus, Parse,
+    Query, RowDescription, StartupPacket, Target, TransactionStatus, UpstreamMessage,
+};
 use proto_postgres::types::{FormatCode, ProtocolVersion};
 use proto_postgres::{ClientTls, PostgresSession, SessionConfig};
 use proto_testkit::{Script, Seen};
 use proxy_core::limits::SessionLimits;
 use proxy_core::session::{CancelKey, Denial, DenialKind, UpstreamLogin};
-use proxy_core::*;
+use proxy_core::{Applied, ColumnRule, Disclosure, Input, Mask, Origin, Peer, ResultRules, SessionId, ValueFormat, ValueType};
 use std::sync::Arc;
 
-pub const ID: SessionId = SessionId([7; 16]);
+pub(crate) const ID: SessionId = SessionId([7; 16]);
 
-pub type Pg = Script<PostgresSession>;
+pub(crate) type Pg = Script<PostgresSession>;
 
-pub fn config() -> SessionConfig {
+pub(crate) fn config() -> SessionConfig {
     SessionConfig {
         id: ID,
         limits: SessionLimits::default(),
@@ -24,45 +27,45 @@ pub fn config() -> SessionConfig {
     }
 }
 
-pub fn target() -> UpstreamLogin {
+pub(crate) fn target() -> UpstreamLogin {
     UpstreamLogin { user: "gateway".into(), database: "shop".into(), tls: false }
 }
 
-pub fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
     startup_version(ProtocolVersion::V3_0, parameters)
 }
 
-pub fn startup_version(version: ProtocolVersion, parameters: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn startup_version(version: ProtocolVersion, parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut out = BytesMut::new();
     StartupPacket::encode_startup(version, parameters.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())), &mut out);
     out.to_vec()
 }
 
-pub fn client(messages: &[ClientMessage<'_>]) -> Vec<u8> {
+pub(crate) fn client(messages: &[ClientMessage<'_>]) -> Vec<u8> {
     let mut out = BytesMut::new();
     messages.iter().for_each(|message| message.encode(&mut out));
     out.to_vec()
 }
 
-pub fn upstream(messages: &[UpstreamMessage<'_>]) -> Vec<u8> {
+pub(crate) fn upstream(messages: &[UpstreamMessage<'_>]) -> Vec<u8> {
     let mut out = BytesMut::new();
     messages.iter().for_each(|message| message.encode(&mut out));
     out.to_vec()
 }
 
-pub fn query(text: &str) -> Vec<u8> {
+pub(crate) fn query(text: &str) -> Vec<u8> {
     client(&[q(text)])
 }
 
-pub fn q(text: &str) -> ClientMessage<'_> {
+pub(crate) fn q(text: &str) -> ClientMessage<'_> {
     ClientMessage::Query(Query { text: text.as_bytes() })
 }
 
-pub fn parse<'a>(name: &'a str, text: &'a str) -> ClientMessage<'a> {
+pub(crate) fn parse<'a>(name: &'a str, text: &'a str) -> ClientMessage<'a> {
     ClientMessage::Parse(Parse { name: name.as_bytes(), query: text.as_bytes(), types: vec![] })
 }
 
-pub fn bind<'a>(portal: &'a str, statement: &'a str, values: &[&'a str]) -> ClientMessage<'a> {
+pub(crate) fn bind<'a>(portal: &'a str, statement: &'a str, values: &[&'a str]) -> ClientMessage<'a> {
     ClientMessage::Bind(Bind {
         portal: portal.as_bytes(),
         statement: statement.as_bytes(),
@@ -72,34 +75,34 @@ pub fn bind<'a>(portal: &'a str, statement: &'a str, values: &[&'a str]) -> Clie
     })
 }
 
-pub fn describe_portal(name: &str) -> ClientMessage<'_> {
+pub(crate) fn describe_portal(name: &str) -> ClientMessage<'_> {
     ClientMessage::Describe(Describe { target: Target::Portal, name: name.as_bytes() })
 }
 
-pub fn describe_statement(name: &str) -> ClientMessage<'_> {
+pub(crate) fn describe_statement(name: &str) -> ClientMessage<'_> {
     ClientMessage::Describe(Describe { target: Target::Statement, name: name.as_bytes() })
 }
 
-pub fn execute(portal: &str) -> ClientMessage<'_> {
+pub(crate) fn execute(portal: &str) -> ClientMessage<'_> {
     execute_rows(portal, 0)
 }
 
-pub fn execute_rows(portal: &str, max_rows: i32) -> ClientMessage<'_> {
+pub(crate) fn execute_rows(portal: &str, max_rows: i32) -> ClientMessage<'_> {
     ClientMessage::Execute(Execute { portal: portal.as_bytes(), max_rows })
 }
 
-pub const SYNC: ClientMessage<'static> = ClientMessage::Sync;
-pub const FLUSH: ClientMessage<'static> = ClientMessage::Flush;
+pub(crate) const SYNC: ClientMessage<'static> = ClientMessage::Sync;
+pub(crate) const FLUSH: ClientMessage<'static> = ClientMessage::Flush;
 
-pub fn complete(tag: &str) -> UpstreamMessage<'_> {
+pub(crate) fn complete(tag: &str) -> UpstreamMessage<'_> {
     UpstreamMessage::CommandComplete(tag.as_bytes())
 }
 
-pub fn row<'a>(values: &[&'a str]) -> UpstreamMessage<'a> {
+pub(crate) fn row<'a>(values: &[&'a str]) -> UpstreamMessage<'a> {
     UpstreamMessage::DataRow(DataRow { values: values.iter().map(|v| Some(v.as_bytes())).collect() })
 }
 
-pub fn columns(fields: &[(&'static str, u32, i16)]) -> UpstreamMessage<'static> {
+pub(crate) fn columns(fields: &[(&'static str, u32, i16)]) -> UpstreamMessage<'static> {
     UpstreamMessage::RowDescription(RowDescription {
         fields: fields
             .iter()
@@ -116,29 +119,29 @@ pub fn columns(fields: &[(&'static str, u32, i16)]) -> UpstreamMessage<'static> 
     })
 }
 
-pub const IDLE: UpstreamMessage<'static> = UpstreamMessage::ReadyForQuery(TransactionStatus::Idle);
-pub const OPEN: UpstreamMessage<'static> = UpstreamMessage::ReadyForQuery(TransactionStatus::Open);
-pub const FAILED: UpstreamMessage<'static> = UpstreamMessage::ReadyForQuery(TransactionStatus::Failed);
+pub(crate) const IDLE: UpstreamMessage<'static> = UpstreamMessage::ReadyForQuery(TransactionStatus::Idle);
+pub(crate) const OPEN: UpstreamMessage<'static> = UpstreamMessage::ReadyForQuery(TransactionStatus::Open);
+pub(crate) const FAILED: UpstreamMessage<'static> = UpstreamMessage::ReadyForQuery(TransactionStatus::Failed);
 
-pub fn error<'a>(code: &'a str, message: &'a str) -> UpstreamMessage<'a> {
+pub(crate) fn error<'a>(code: &'a str, message: &'a str) -> UpstreamMessage<'a> {
     UpstreamMessage::ErrorResponse(ErrorFields {
         fields: vec![(b'S', b"ERROR"), (b'V', b"ERROR"), (b'C', code.as_bytes()), (b'M', message.as_bytes())],
     })
 }
 
-pub fn fatal<'a>(code: &'a str, message: &'a str) -> UpstreamMessage<'a> {
+pub(crate) fn fatal<'a>(code: &'a str, message: &'a str) -> UpstreamMessage<'a> {
     UpstreamMessage::ErrorResponse(ErrorFields {
         fields: vec![(b'S', b"FATAL"), (b'V', b"FATAL"), (b'C', code.as_bytes()), (b'M', message.as_bytes())],
     })
 }
 
-pub fn password(text: &str) -> Vec<u8> {
+pub(crate) fn password(text: &str) -> Vec<u8> {
     let mut body = text.as_bytes().to_vec();
     body.push(0);
     client(&[ClientMessage::Password(&body)])
 }
 
-pub fn greeting() -> Vec<u8> {
+pub(crate) fn greeting() -> Vec<u8> {
     upstream(&[
         UpstreamMessage::Authentication(Authentication::Ok),
         UpstreamMessage::ParameterStatus(ParameterStatus { name: b"client_encoding", value: b"UTF8" }),
@@ -148,11 +151,11 @@ pub fn greeting() -> Vec<u8> {
 }
 
 /// A session that has logged in, at both ends; nothing is left of that.
-pub fn ready() -> Pg {
+pub(crate) fn ready() -> Pg {
     ready_with(config())
 }
 
-pub fn ready_with(config: SessionConfig) -> Pg {
+pub(crate) fn ready_with(config: SessionConfig) -> Pg {
     let mut pg = Script::new(PostgresSession::new(config), ID);
     pg.client_sends(startup(&[("user", "ci"), ("database", "shop")]));
     pg.client_sends(password("token"));
@@ -167,19 +170,19 @@ pub fn ready_with(config: SessionConfig) -> Pg {
     pg
 }
 
-pub fn denial() -> Denial {
+pub(crate) fn denial() -> Denial {
     Denial { kind: DenialKind::Policy, message: "no".into(), detail: "Session x.".into(), hint: "ask".into() }
 }
 
 /// One line for each frame, without arrows and sizes.
-pub fn names(from: Peer, bytes: &[u8]) -> Vec<String> {
+pub(crate) fn names(from: Peer, bytes: &[u8]) -> Vec<String> {
     let mut lines = Vec::new();
     proto_postgres::dump::frames(from, bytes, &mut lines);
     lines.iter().map(|line| line.split(' ').nth(1).unwrap_or_default().to_owned()).collect()
 }
 
 /// One line for each frame, without arrows.
-pub fn lines(from: Peer, bytes: &[u8]) -> Vec<String> {
+pub(crate) fn lines(from: Peer, bytes: &[u8]) -> Vec<String> {
     let mut lines = Vec::new();
     proto_postgres::dump::frames(from, bytes, &mut lines);
     let strip = |line: &String| {
@@ -192,7 +195,7 @@ pub fn lines(from: Peer, bytes: &[u8]) -> Vec<String> {
 
 /// Masks to `***`; the value `null` becomes NULL.
 #[derive(Debug)]
-pub struct Stars;
+pub(crate) struct Stars;
 
 impl Mask for Stars {
     fn class(&self) -> &str {
@@ -210,7 +213,7 @@ impl Mask for Stars {
 
 /// Table 1 column 2 is masked, table 2 is refused, the rest passes.
 #[derive(Debug)]
-pub struct Rules;
+pub(crate) struct Rules;
 
 impl ResultRules for Rules {
     fn column(&self, origin: Origin) -> ColumnRule {
@@ -222,6 +225,6 @@ impl ResultRules for Rules {
     }
 }
 
-pub fn masking() -> Disclosure {
+pub(crate) fn masking() -> Disclosure {
     Disclosure { rules: Some(Arc::new(Rules)), ..Disclosure::default() }
 }

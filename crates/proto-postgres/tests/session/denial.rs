@@ -1,22 +1,220 @@
-//! Denials, holds, cancels.
+//! Denials, holds, cancels while held.
 
 use crate::common::*;
-use proto_postgres::message::*;
-use proxy_core::*;
+use proto_postgres::message::{ClientMessage, Close, Target, UpstreamMessage};
+use proto_testkit::Seen;
+use proxy_core::record::OutcomeStatus;
+use proxy_core::session::{Denial, DenialKind, EndReason};
+use proxy_core::{CloseReason, Disclosure, Input, Peer, RequestId};
+
+const SYNTAX: &str = "syntax error at or near \"sallyport_denied\"";
+const PARSED: UpstreamMessage<'static> = UpstreamMessage::ParseComplete;
+const BOUND: UpstreamMessage<'static> = UpstreamMessage::BindComplete;
 
 #[test]
 fn a_denied_query_leaves_the_session_as_the_servers_own_error_would() {
     let mut pg = ready();
     pg.client_sends(query("delete from orders"));
-    pg.deny(crate::common::denial());
-    assert_eq!(pg.take_upstream(), query("sallyport_denied"));
-    pg.upstream_sends(upstream(&[error("42601", "syntax error at or near \"sallyport_denied\""), FAILED]));
-    let seen = lines(Peer::Client, b"");
-    assert!(seen.is_empty());
+    pg.deny(denial());
+    assert_eq!(pg.sends(), [(query("sallyport_denied").into(), RequestId(0))], "housekeeping: nothing of the request");
+    pg.take_upstream();
+    pg.upstream_sends(upstream(&[error("42601", SYNTAX), FAILED]));
     assert_eq!(lines(Peer::Upstream, &pg.take_client()), ["ErrorResponse ERROR 42501 no", "ReadyForQuery Failed"]);
-    assert!(pg.take_outcomes().is_empty());
+    assert!(pg.take_outcomes().is_empty(), "it never ran");
     pg.allow_all(Disclosure::default());
     pg.client_sends(query("rollback"));
     assert_eq!(pg.take_upstream(), query("rollback"));
-    let _ = UpstreamMessage::NoData;
+}
+
+#[test]
+fn a_denial_in_a_failed_transaction_says_so_all_the_same() {
+    let mut pg = ready();
+    pg.client_sends(query("delete from orders"));
+    pg.deny(denial());
+    pg.upstream_sends(upstream(&[error("25P02", "current transaction is aborted"), FAILED]));
+    assert_eq!(lines(Peer::Upstream, &pg.take_client())[0], "ErrorResponse ERROR 42501 no");
+}
+
+#[test]
+fn a_denied_execute_fails_its_pipeline_and_no_other() {
+    let mut pg = ready();
+    let close = ClientMessage::Close(Close { target: Target::Statement, name: b"old" });
+    pg.client_sends(client(&[
+        close,
+        parse("", "select 1"),
+        bind("", "", &[]),
+        execute(""),
+        parse("", "delete from orders"),
+        bind("", "", &[]),
+        execute(""),
+        parse("", "select 3"),
+        bind("", "", &[]),
+        execute(""),
+        SYNC,
+        parse("", "select 4"),
+        bind("", "", &[]),
+        execute(""),
+        SYNC,
+    ]));
+    pg.permit(Disclosure::default());
+    pg.deny(denial());
+    assert_eq!(pg.take_seen(), Some(Seen::Withdraw(RequestId(3), RequestId(3))));
+    assert_eq!(pg.waiting(), 1, "the next stretch is not touched");
+    pg.permit(Disclosure::default());
+    assert_eq!(
+        names(Peer::Client, &pg.take_upstream()),
+        ["Close", "Parse", "Bind", "Execute", "Parse", "Sync", "Parse", "Bind", "Execute", "Sync"]
+    );
+    pg.upstream_sends(upstream(&[
+        UpstreamMessage::CloseComplete,
+        PARSED,
+        BOUND,
+        complete("SELECT 1"),
+        error("42601", SYNTAX),
+        IDLE,
+        PARSED,
+        BOUND,
+        complete("SELECT 1"),
+        IDLE,
+    ]));
+    let got = lines(Peer::Upstream, &pg.take_client());
+    assert_eq!(got[4], "ErrorResponse ERROR 42501 no");
+    assert_eq!(got.len(), 10);
+    let statuses: Vec<_> = pg.take_outcomes().iter().map(|o| (o.request.0, o.status)).collect();
+    assert_eq!(statuses, [(1, OutcomeStatus::Completed), (4, OutcomeStatus::Completed)]);
+    assert_eq!(pg.closed(), None);
+}
+
+#[test]
+fn a_denial_without_a_sync_is_answered_at_once_and_the_rest_is_dropped() {
+    let mut pg = ready();
+    pg.client_sends(client(&[parse("", "delete from orders"), FLUSH]));
+    pg.deny(denial());
+    assert_eq!(names(Peer::Client, &pg.take_upstream()), ["Parse", "Flush"]);
+    pg.upstream_sends(upstream(&[error("42601", SYNTAX)]));
+    assert_eq!(lines(Peer::Upstream, &pg.take_client()), ["ErrorResponse ERROR 42501 no"]);
+    pg.client_sends(client(&[bind("", "", &[]), execute(""), SYNC]));
+    assert_eq!(names(Peer::Client, &pg.take_upstream()), ["Sync"]);
+    pg.upstream_sends(upstream(&[IDLE]));
+    assert_eq!(pg.closed(), None);
+    assert_eq!(pg.waiting(), 0);
+}
+
+#[test]
+fn an_error_before_a_denial_takes_its_place() {
+    let mut pg = ready();
+    pg.client_sends(client(&[
+        parse("", "selec"),
+        bind("", "", &[]),
+        execute(""),
+        parse("", "delete from orders"),
+        bind("", "", &[]),
+        execute(""),
+        SYNC,
+        q("delete from orders"),
+    ]));
+    pg.permit(Disclosure::default());
+    pg.deny(denial());
+    pg.deny(Denial { message: "second".into(), ..denial() });
+    pg.upstream_sends(upstream(&[error("42601", "syntax error at selec"), IDLE, error("42601", SYNTAX), IDLE]));
+    let got = lines(Peer::Upstream, &pg.take_client());
+    assert!(got[0].contains("selec"), "{got:?}");
+    assert_eq!(got[2], "ErrorResponse ERROR 42501 second", "denials are not mixed up");
+}
+
+#[test]
+fn denials_have_the_code_of_their_sort() {
+    for (kind, code) in [
+        (DenialKind::Policy, "42501"),
+        (DenialKind::Approval, "42501"),
+        (DenialKind::Cancelled, "57014"),
+        (DenialKind::StoreUnavailable, "58030"),
+        (DenialKind::Limit, "54000"),
+    ] {
+        let mut pg = ready();
+        pg.client_sends(query("select 1"));
+        pg.deny(Denial { kind, ..denial() });
+        pg.upstream_sends(upstream(&[error("42601", SYNTAX), IDLE]));
+        let line = lines(Peer::Upstream, &pg.take_client()).remove(0);
+        assert_eq!(line, format!("ErrorResponse ERROR {code} no"));
+    }
+}
+
+#[test]
+fn a_held_request_is_announced_and_waits() {
+    let mut pg = ready();
+    pg.client_sends(query("update t set a = 1"));
+    let request = pg.hold("waits for approval");
+    assert_eq!(lines(Peer::Upstream, &pg.take_client()), ["NoticeResponse NOTICE 00000 \"waits for approval\""]);
+    assert_eq!(pg.take_upstream(), b"");
+    pg.permit_request(&request, Disclosure::default());
+    assert_eq!(pg.take_upstream(), query("update t set a = 1"));
+}
+
+#[test]
+fn results_of_earlier_requests_flow_while_one_is_held() {
+    let mut pg = ready();
+    pg.client_sends(client(&[q("select 1"), q("delete from t")]));
+    pg.permit(Disclosure::default());
+    pg.hold("wait");
+    pg.take_client();
+    let answer = upstream(&[columns(&[("a", 0, 0)]), row(&["1"]), complete("SELECT 1"), IDLE]);
+    pg.upstream_sends(&answer);
+    assert_eq!(pg.take_client(), answer);
+}
+
+#[test]
+fn a_notice_is_never_put_into_a_row() {
+    let mut pg = ready();
+    pg.client_sends(client(&[q("select 1"), q("delete from t")]));
+    pg.permit(Disclosure::default());
+    let answer = upstream(&[columns(&[("a", 0, 0)]), row(&["long value"]), complete("SELECT 1"), IDLE]);
+    let cut = answer.len() - 25;
+    pg.upstream_sends(&answer[..cut]);
+    pg.hold("wait");
+    pg.upstream_sends(&answer[cut..]);
+    let got = names(Peer::Upstream, &pg.take_client());
+    assert_eq!(got, ["RowDescription", "DataRow", "NoticeResponse", "CommandComplete", "ReadyForQuery"]);
+}
+
+#[test]
+fn a_client_that_vanishes_while_held_ends_the_wait() {
+    let mut pg = ready();
+    pg.client_sends(query("update t set a = 1"));
+    pg.hold("wait");
+    pg.take_seen();
+    pg.input(Input::Eof { from: Peer::Client });
+    assert_eq!(pg.take_seen(), Some(Seen::Withdraw(RequestId(1), RequestId(1))));
+    assert_eq!(pg.closed(), Some(&CloseReason::ClientVanished));
+    assert_eq!(names(Peer::Client, &pg.take_upstream()), ["Terminate"]);
+    assert!(pg.take_outcomes().is_empty());
+}
+
+#[test]
+fn a_cancel_while_held_withdraws_the_request() {
+    let mut pg = ready();
+    pg.client_sends(query("update t set a = 1"));
+    pg.hold("wait");
+    pg.take_client();
+    pg.input(Input::Cancel);
+    assert_eq!(pg.take_seen(), Some(Seen::Withdraw(RequestId(1), RequestId(1))));
+    assert_eq!(pg.take_upstream(), query("sallyport_denied"));
+    pg.upstream_sends(upstream(&[error("42601", SYNTAX), IDLE]));
+    assert_eq!(
+        lines(Peer::Upstream, &pg.take_client())[0],
+        "ErrorResponse ERROR 57014 \"canceling statement due to user request\""
+    );
+    pg.client_sends(query("select 1"));
+    pg.permit(Disclosure::default());
+    assert_eq!(pg.take_upstream(), query("select 1"));
+}
+
+#[test]
+fn a_session_that_ends_while_held_withdraws_too() {
+    let mut pg = ready();
+    pg.client_sends(query("update t set a = 1"));
+    pg.hold("wait");
+    pg.input(Input::End(EndReason::Expired));
+    assert_eq!(pg.take_seen(), Some(Seen::Withdraw(RequestId(1), RequestId(1))));
+    assert!(lines(Peer::Upstream, &pg.take_client())[1].starts_with("ErrorResponse FATAL 57P01"));
 }

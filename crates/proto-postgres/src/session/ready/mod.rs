@@ -194,7 +194,9 @@ impl Ready {
         if self.done {
             return Ok(());
         }
-        self.names.answered_before(self.oldest_request());
+        if self.names.is_touched() {
+            self.names.answered_before(self.oldest_request());
+        }
         self.take_batch(core)?;
         self.pump(core);
         if !self.batch.is_empty() && !self.done {
@@ -251,7 +253,7 @@ impl Ready {
                 self.timed_out = true;
                 self.cancel_upstream(core);
             }
-            Some(Deadline::Idle) if self.running.is_empty() && self.held_at_front().is_none() => {
+            Some(Deadline::Idle) if self.running.is_empty() && self.queue.is_empty() => {
                 self.end(core, EndReason::IdleTimeout);
             }
             Some(Deadline::Idle) => self.set_deadline(core, false),

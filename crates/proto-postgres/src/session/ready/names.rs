@@ -238,6 +238,11 @@ impl Names {
         }
     }
 
+    /// Whether a request is under way that may change names in SQL.
+    pub(super) fn is_touched(&self) -> bool {
+        self.effects.is_some()
+    }
+
     /// All requests before `oldest` are answered (`None`: all).
     pub(super) fn answered_before(&mut self, oldest: Option<RequestId>) {
         let Some((request, effects)) = self.effects else { return };

@@ -257,10 +257,13 @@ impl Ready {
     fn expect_steps(&mut self, core: &mut Core, steps: usize, ends: &End, shape: bool) {
         for index in 0..steps {
             let Some(step) = self.queued_steps.pop_front() else { return };
-            let step = match step {
-                Step::Parse(sequence) if index == 0 && *ends == End::Prepare => Step::Prepare(sequence),
-                step => step,
-            };
+            let mut step = step;
+            if index == 0
+                && *ends == End::Prepare
+                && let Step::Parse(sequence) = step
+            {
+                step = Step::Prepare(sequence);
+            }
             if step.runs()
                 && let Some(granted) = self.granted.take()
             {

@@ -99,6 +99,9 @@ impl Ready {
         let rest = buffer.get(passing.bytes..).unwrap_or_default();
         let Some(header) = peek(rest).map_err(Error::UpstreamMalformed)? else { return Ok(Walk::Short) };
         let tag = UpstreamTag(header.tag);
+        while self.expect.front() == Some(&Step::CopyEnd) {
+            self.expect.pop_front();
+        }
         match tag {
             UpstreamTag::DATA_ROW => self.rows(core, buffer, passing, header),
             UpstreamTag::COPY_DATA => self.copy_data(core, buffer, passing, header),
@@ -505,9 +508,6 @@ impl Ready {
     }
 
     fn understand(&mut self, core: &mut Core, tag: UpstreamTag, body: &[u8]) -> Result<Fate, Error> {
-        while self.expect.front() == Some(&Step::CopyEnd) {
-            self.expect.pop_front();
-        }
         match tag {
             UpstreamTag::PARSE_COMPLETE | UpstreamTag::BIND_COMPLETE | UpstreamTag::CLOSE_COMPLETE => {
                 Reader::new(body).end().map_err(Error::UpstreamMalformed)?;
@@ -652,22 +652,17 @@ impl Ready {
     /// CommandComplete, EmptyQueryResponse, PortalSuspended.
     fn completed(&mut self, core: &mut Core, tag: UpstreamTag, text: &[u8]) -> Result<Fate, Error> {
         let suspended = tag == UpstreamTag::PORTAL_SUSPENDED;
+        self.swallowed_syncs = 0;
         match self.expect.front() {
             Some(Step::Execute) => {
                 self.expect.pop_front();
                 if let Some(mut running) = self.running.pop_front() {
-                    if matches!(running.copying, Copying::In) {
-                        self.swallowed_syncs = 0;
-                    }
                     running.complete(text);
                     self.finished(core, running.outcome(OutcomeStatus::Completed, core.now));
                 }
             }
             Some(Step::Query) if !suspended => {
                 if let Some(running) = self.running.front_mut() {
-                    if matches!(running.copying, Copying::In) {
-                        self.swallowed_syncs = 0;
-                    }
                     running.complete(text);
                 }
             }
@@ -696,7 +691,7 @@ impl Ready {
                 if let Some(running) = self.running.front_mut() {
                     running.fail(code);
                 }
-                return Ok(self.unless_refusing(fate));
+                return Ok(fate);
             }
             Some(Step::Query | Step::FunctionCall) => {
                 if let Some(running) = self.running.front_mut() {
@@ -798,6 +793,7 @@ impl Ready {
             // A Sync that a COPY was thought to have read.
             Some(_) | None if self.swallowed_syncs > 0 => {
                 self.swallowed_syncs = self.swallowed_syncs.saturating_sub(1);
+                self.skip = false;
                 self.refusing = false;
                 self.names.ready(status != TransactionStatus::Idle);
                 return Ok(Fate::Pass);
