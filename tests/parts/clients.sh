@@ -1,0 +1,68 @@
+# shellcheck shell=bash
+# clients: the suites of tests/clients.
+
+# servers: one PostgreSQL and, unless DIRECT=1, one gateway for all parts that want them. SERVER is the folder.
+servers() {
+  [ -z "${SERVER:-}" ] || return 0
+  SERVER=$SCRATCH/pg
+  check servers:postgresql start_postgresql
+  [ "${DIRECT:-0}" = 1 ] || check servers:gateway start_gateway
+  on_exit stop_servers
+}
+
+start_postgresql() { "$ROOT/scripts/pg" start "$SCRATCH/pg" max_connections=300; }
+
+start_gateway() { "$ROOT/scripts/gateway" start "$SCRATCH/gateway" "$SCRATCH/pg"; }
+
+stop_servers() {
+  [ ! -e "$SCRATCH/gateway/pid" ] || "$ROOT/scripts/gateway" stop "$SCRATCH/gateway" >/dev/null 2>&1
+  [ ! -e "$SCRATCH/pg/env" ] || "$ROOT/scripts/pg" stop "$SCRATCH/pg" >/dev/null 2>&1
+}
+
+# target SUBJECT ROLE [CONNECTION]: sets what suites read, for a caller of that role; with DIRECT=1 for the server itself.
+target() {
+  [ -e "$SCRATCH/pg/env" ] || { echo "PostgreSQL did not start"; return 1; }
+  . "$SCRATCH/pg/env"
+  export SP_HOST=localhost SP_DB=${3:-shop} DIRECT=${DIRECT:-0}
+  if [ "$DIRECT" = 1 ]; then
+    export SP_PORT=$PG_PORT SP_USER=$PG_LOGIN SP_PASSWORD=$PG_PASSWORD SP_SSLROOTCERT=$PG_CA
+    [ "$SP_DB" != super ] || export SP_DB=postgres SP_USER=$PG_SUPERUSER SP_PASSWORD=$PG_SUPERPASSWORD
+  else
+    [ -e "$SCRATCH/gateway/pid" ] || { echo "the gateway did not start"; return 1; }
+    . "$SCRATCH/gateway/env"
+    export SP_PORT=$GW_PORT SP_USER=$1 SP_SSLROOTCERT=$GW_CA
+    SP_PASSWORD=$("$ROOT/scripts/gateway" token "$SCRATCH/gateway" "$1" --role "$2") || return 1
+    export SP_PASSWORD
+  fi
+  export SP_PYTHON=$VENV/bin/python SP_NODE_MODULES=$CACHE/node/node_modules SP_PGX=$CACHE/pgx-suite
+  export SP_PGJDBC=$CACHE/java/postgresql-$PGJDBC_VERSION.jar
+}
+
+part_clients() {
+  local suite name
+  servers
+  for suite in tests/clients/*/run; do
+    name=$(basename "$(dirname "$suite")")
+    [ -z "${1:-}" ] || [ "$1" = "$name" ] || continue
+    check "clients:$name" run_suite "$suite" "suite-$name"
+  done
+  [ -n "${1:-}" ] && [ "$1" != tokio-postgres ] || check clients:tokio-postgres run_tokio_postgres
+  # The gateway is still what it was: nothing in its log that nobody expects.
+  [ "${DIRECT:-0}" = 1 ] || check clients:log no_surprises
+}
+
+run_suite() { # FILE SUBJECT
+  target "$2" app || return 1
+  timeout --kill-after=10 600 "$1"
+}
+
+run_tokio_postgres() {
+  target suite-tokio app || return 1
+  timeout --kill-after=10 900 cargo test --release --locked -p e2e --test tokio_postgres
+}
+
+# No panic and no invariant violated, in anything that the gateway said.
+no_surprises() {
+  local log=$SCRATCH/gateway/log/gateway.log
+  if grep -aiE 'panicked|internal error|BUG' "$log" | head -5 | grep .; then return 1; fi
+}
