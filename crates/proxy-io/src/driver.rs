@@ -1,0 +1,456 @@
+//! One task per session: reads, feeds the state machine, carries out its actions, writes.
+//!
+//! The task is one `poll` function that makes progress on everything that can: control messages, the answer
+//! that is awaited, writes, reads. It reads from a peer only while the other takes what it is sent.
+
+mod actions;
+mod decide;
+
+use crate::limits::{CLOSE_TIMEOUT, CONTROL_QUEUE, OUTPUT_HIGH_WATER, PENDING_INPUT_MAX, POOLED_BUFFERS, READ_BUFFER};
+use crate::output::Output;
+use crate::registry::Control;
+use crate::services::{LoginConversation, Opened, PeerInfo, Services};
+use crate::socket::{Socket, Stream};
+use crate::worker::ListenerSpec;
+use crate::{Committer, commit::Sequence};
+use bytes::BytesMut;
+use proxy_core::session::{CancelKey, CloseReason, EndReason, Input, LoginAttempt, Peer, Session, TlsInfo};
+use proxy_core::{Request, SessionAuthorizer, Timestamp};
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
+use tokio_util::io::poll_read_buf;
+
+/// What a session's task starts with.
+pub struct Setup {
+    /// The accepted connection.
+    pub socket: Socket,
+    /// The protocol's state machine.
+    pub session: Box<dyn Session>,
+    /// Where it comes from.
+    pub peer: PeerInfo,
+    /// The cancel key that it may offer.
+    pub cancel_key: CancelKey,
+    /// Its place among the logins under way.
+    pub admission: Box<dyn Any + Send>,
+    /// Its listener.
+    pub spec: Arc<ListenerSpec>,
+    /// Everything else.
+    pub services: Arc<Services>,
+    /// The worker's committer.
+    pub committer: Arc<Committer>,
+}
+
+/// Runs one session to its end.
+pub async fn run(setup: Setup) {
+    let (control, mailbox) = mpsc::channel(CONTROL_QUEUE);
+    setup.services.registry.enter(setup.peer.session, control);
+    let mut driver = Driver::new(setup, mailbox);
+    let reason = poll_fn(|cx| driver.poll(cx)).await;
+    driver.finish(reason).await;
+}
+
+/// One side of the session.
+#[derive(Debug, Default)]
+struct Side {
+    /// `None`: not connected (yet), or lent to a handshake.
+    stream: Option<Stream>,
+    buffer: BytesMut,
+    output: Output,
+    /// It sends no more.
+    ended: bool,
+    /// Its bytes were offered, and nothing has changed since.
+    offered: bool,
+    moved: u64,
+}
+
+/// Timers of a session, by what they are for. One `Sleep` waits for the earliest.
+#[derive(Debug, Default)]
+struct Deadlines {
+    login: Option<Instant>,
+    expiry: Option<Instant>,
+    session: Option<Instant>,
+    closing: Option<Instant>,
+}
+
+struct Driver {
+    session: Box<dyn Session>,
+    peer: PeerInfo,
+    cancel_key: CancelKey,
+    admission: Option<Box<dyn Any + Send>>,
+    spec: Arc<ListenerSpec>,
+    services: Arc<Services>,
+    committer: Arc<Committer>,
+    mailbox: mpsc::Receiver<Control>,
+    client: Side,
+    upstream: Side,
+    tls: Option<TlsInfo>,
+    upstream_tls: Option<TlsInfo>,
+    login: Option<Box<dyn LoginConversation>>,
+    attempt: Option<LoginAttempt>,
+    opened: Option<Box<Opened>>,
+    authorizer: Option<Box<dyn SessionAuthorizer>>,
+    answers: Option<Box<dyn crate::UpstreamAnswers>>,
+    /// What the session waits for: a handshake, a login, a connection. Boxed: never per statement.
+    operation: Option<Pin<Box<dyn Future<Output = actions::Done> + Send>>>,
+    /// Requests to be decided, in order.
+    undecided: VecDeque<Request>,
+    deciding: decide::Deciding,
+    sequence: Sequence,
+    requests: Arc<AtomicU64>,
+    started: bool,
+    login_recorded: bool,
+    deadlines: Deadlines,
+    sleep: Pin<Box<Sleep>>,
+    closing: Option<CloseReason>,
+}
+
+thread_local! {
+    static POOL: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer with room for one read.
+fn lease(buffer: &mut BytesMut) {
+    if buffer.capacity() == 0 {
+        *buffer = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
+    }
+    if buffer.capacity() - buffer.len() < READ_BUFFER / 4 {
+        buffer.reserve(READ_BUFFER);
+    }
+}
+
+/// Gives an empty buffer back.
+fn give_back(buffer: &mut BytesMut) {
+    if buffer.is_empty() && buffer.capacity() > 0 {
+        let buffer = std::mem::take(buffer);
+        POOL.with_borrow_mut(|pool| {
+            if pool.len() < POOLED_BUFFERS && buffer.capacity() <= 2 * READ_BUFFER {
+                pool.push(buffer);
+            }
+        });
+    }
+}
+
+pub(crate) fn wall_clock() -> Timestamp {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// What one read found.
+enum Read {
+    Some,
+    End,
+}
+
+fn poll_read(stream: &mut Stream, buffer: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<Read>> {
+    lease(buffer);
+    match poll_read_buf(Pin::new(stream), cx, buffer) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Ok(Read::End)),
+        Poll::Ready(Ok(_)) => Poll::Ready(Ok(Read::Some)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending => {
+            give_back(buffer);
+            Poll::Pending
+        }
+    }
+}
+
+impl Driver {
+    fn new(setup: Setup, mailbox: mpsc::Receiver<Control>) -> Self {
+        let Setup { socket, session, peer, cancel_key, admission, spec, services, committer } = setup;
+        let login = services.authenticate.begin(peer.clone());
+        let deadline = Instant::now() + spec.login_timeout;
+        Self {
+            session,
+            peer,
+            cancel_key,
+            admission: Some(admission),
+            services,
+            committer,
+            mailbox,
+            client: Side { stream: Some(Stream::Plain(socket)), ..Side::default() },
+            upstream: Side::default(),
+            tls: None,
+            upstream_tls: None,
+            login: Some(login),
+            attempt: None,
+            opened: None,
+            authorizer: None,
+            answers: None,
+            operation: None,
+            undecided: VecDeque::new(),
+            deciding: decide::Deciding::Idle,
+            sequence: Sequence::default(),
+            requests: Arc::default(),
+            started: false,
+            login_recorded: false,
+            deadlines: Deadlines { login: Some(deadline), ..Deadlines::default() },
+            sleep: Box::pin(tokio::time::sleep_until(deadline)),
+            closing: None,
+            spec,
+        }
+    }
+
+    /// Makes all the progress that can be made; `Ready` when the session is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        loop {
+            let mut progress = self.poll_control(cx);
+            progress |= self.poll_deadlines(cx);
+            progress |= self.poll_operation(cx);
+            progress |= self.poll_decision(cx);
+            if self.closing.is_none() {
+                progress |= self.poll_side(Peer::Client, cx);
+                progress |= self.poll_side(Peer::Upstream, cx);
+            }
+            progress |= self.poll_outputs(cx);
+            if let Some(reason) = self.over() {
+                return Poll::Ready(reason);
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The reason, when the session is closing and nothing is left to write.
+    fn over(&self) -> Option<CloseReason> {
+        let reason = self.closing.as_ref()?;
+        let flushed = |side: &Side| side.stream.is_none() || side.output.is_empty();
+        let busy = matches!(self.operation, Some(_)) && self.client.stream.is_none();
+        (!busy && flushed(&self.client) && flushed(&self.upstream)).then(|| reason.clone())
+    }
+
+    fn side(&mut self, peer: Peer) -> &mut Side {
+        match peer {
+            Peer::Client => &mut self.client,
+            Peer::Upstream => &mut self.upstream,
+        }
+    }
+
+    /// Feeds one input and carries out what follows.
+    fn feed(&mut self, input: Input<'_>) {
+        let now = wall_clock();
+        self.session.handle(now, input);
+        self.carry_out(now);
+    }
+
+    /// Offers a peer's unread bytes to the session.
+    fn offer(&mut self, peer: Peer) {
+        let now = wall_clock();
+        let side = match peer {
+            Peer::Client => &mut self.client,
+            Peer::Upstream => &mut self.upstream,
+        };
+        side.offered = true;
+        self.session.handle(now, Input::Bytes { from: peer, buffer: &mut side.buffer });
+        self.carry_out(now);
+    }
+
+    /// Something changed for the session: bytes that it left may be wanted now.
+    fn offer_again(&mut self) {
+        self.client.offered = false;
+        self.upstream.offered = false;
+    }
+
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while self.closing.is_none() {
+            let Poll::Ready(Some(control)) = self.mailbox.poll_recv(cx) else { break };
+            progress = true;
+            match control {
+                Control::End(reason) => self.end(reason),
+                Control::Cancel => {
+                    self.feed(Input::Cancel);
+                    self.offer_again();
+                }
+                Control::Recheck => self.recheck(),
+            }
+        }
+        progress
+    }
+
+    fn end(&mut self, reason: EndReason) {
+        self.record_abandoned();
+        self.deciding.abandon();
+        self.undecided.clear();
+        self.feed(Input::End(reason.clone()));
+        if self.closing.is_none() {
+            self.close(CloseReason::Ended(reason));
+        }
+    }
+
+    fn recheck(&mut self) {
+        let now = wall_clock();
+        let Some(opened) = &self.opened else { return };
+        if let Err(reason) = self.services.authenticate.still_valid(&opened.principal, now) {
+            // A credential that only expired may be outlived where the connection says so.
+            let outlives = reason == EndReason::Expired && opened.expires.is_none();
+            if !outlives {
+                self.end(reason);
+                return;
+            }
+        }
+        let Some(authorizer) = &mut self.authorizer else { return };
+        if authorizer.still_connected(now).is_err() {
+            self.end(EndReason::PolicyChanged);
+        }
+    }
+
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        loop {
+            let d = &self.deadlines;
+            let Some(next) = [d.login, d.expiry, d.session, d.closing].into_iter().flatten().min() else { return progress };
+            if self.sleep.deadline() != next {
+                self.sleep.as_mut().reset(next);
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return progress;
+            }
+            progress = true;
+            self.deadline_passed(next);
+        }
+    }
+
+    fn deadline_passed(&mut self, at: Instant) {
+        let due = |deadline: &mut Option<Instant>| deadline.is_some_and(|d| d <= at) && deadline.take().is_some();
+        if due(&mut self.deadlines.closing) {
+            // The peer does not take what is left: it is dropped.
+            self.client.output = Output::default();
+            self.upstream.output = Output::default();
+            self.operation = None;
+            self.client.stream = None;
+            self.upstream.stream = None;
+        }
+        if due(&mut self.deadlines.login) {
+            self.end(EndReason::LoginTimeout);
+        }
+        if due(&mut self.deadlines.expiry) {
+            // The clock may have been set back meanwhile: what counts is the wall clock.
+            let now = wall_clock();
+            let expires = self.opened.as_ref().and_then(|opened| opened.expires);
+            match expires {
+                Some(expires) if expires > now => self.expire_at(expires, now),
+                Some(_) => self.end(EndReason::Expired),
+                None => {}
+            }
+        }
+        if due(&mut self.deadlines.session) {
+            self.feed(Input::Deadline);
+            self.offer_again();
+        }
+    }
+
+    /// Sets the timer for the credential's expiry: at most a minute ahead, so that a clock that jumps is noticed.
+    fn expire_at(&mut self, expires: Timestamp, now: Timestamp) {
+        let left = Duration::from_micros(expires.micros_since(now)).min(Duration::from_secs(60));
+        self.deadlines.expiry = Some(Instant::now() + left);
+    }
+
+    /// Reads from one peer, if the other takes more, and feeds the session.
+    fn poll_side(&mut self, peer: Peer, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        let waiting = self.is_waiting();
+        let message_max = self.spec.message_max;
+        let other_full = match peer {
+            Peer::Client => self.upstream.output.len() >= OUTPUT_HIGH_WATER,
+            Peer::Upstream => self.client.output.len() >= OUTPUT_HIGH_WATER,
+        };
+        let side = self.side(peer);
+        if !side.offered && !side.buffer.is_empty() && !other_full && side.stream.is_some() {
+            self.offer(peer);
+            progress = true;
+            if self.closing.is_some() {
+                return progress;
+            }
+        }
+        let side = self.side(peer);
+        // What a session leaves while nothing is decided is one long frame; otherwise it is further requests.
+        let room = if waiting { PENDING_INPUT_MAX } else { message_max.saturating_add(READ_BUFFER) };
+        if side.ended || other_full || side.buffer.len() >= room {
+            return progress;
+        }
+        let Some(stream) = &mut side.stream else { return progress };
+        match poll_read(stream, &mut side.buffer, cx) {
+            Poll::Pending => progress,
+            Poll::Ready(Ok(Read::Some)) => {
+                self.offer(peer);
+                true
+            }
+            Poll::Ready(Ok(Read::End)) => {
+                side.ended = true;
+                self.feed(Input::Eof { from: peer });
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(session = %self.peer.session, ?peer, %error, "reading failed");
+                self.side(peer).ended = true;
+                self.feed(Input::Eof { from: peer });
+                true
+            }
+        }
+    }
+
+    fn poll_outputs(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        for peer in [Peer::Upstream, Peer::Client] {
+            let side = self.side(peer);
+            let Some(stream) = &mut side.stream else { continue };
+            if side.output.is_empty() {
+                continue;
+            }
+            let before = side.output.len();
+            let polled = side.output.poll_write(stream, cx);
+            let written = before - side.output.len();
+            side.moved += written as u64;
+            // Room again: the other peer may be read on.
+            progress |= before >= OUTPUT_HIGH_WATER && side.output.len() < OUTPUT_HIGH_WATER;
+            if let Poll::Ready(Err(error)) = polled {
+                side.output = Output::default();
+                side.stream = None;
+                tracing::debug!(session = %self.peer.session, ?peer, %error, "writing failed");
+                progress = true;
+                if self.closing.is_none() {
+                    self.end(EndReason::PeerFailed(peer));
+                }
+            }
+        }
+        progress
+    }
+
+    /// Begins to close; what was sent goes out first, for a limited time.
+    fn close(&mut self, reason: CloseReason) {
+        if self.closing.is_some() {
+            return;
+        }
+        self.closing = Some(reason);
+        self.record_abandoned();
+        self.deciding.abandon();
+        self.undecided.clear();
+        self.deadlines = Deadlines { closing: Some(Instant::now() + CLOSE_TIMEOUT), ..Deadlines::default() };
+    }
+
+    /// Says goodbye, records the end.
+    async fn finish(mut self, reason: CloseReason) {
+        for side in [&mut self.client, &mut self.upstream] {
+            if let Some(mut stream) = side.stream.take() {
+                // A half-closed connection lets the peer read what was written; it need not answer.
+                let _ = tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await;
+            }
+        }
+        self.services.registry.leave(self.peer.session, &self.cancel_key);
+        self.services.metrics.closed(self.peer.protocol, &reason);
+        self.services.metrics.moved(self.upstream.moved, self.client.moved);
+        self.record_end(&reason);
+    }
+}

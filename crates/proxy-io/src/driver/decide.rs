@@ -1,0 +1,512 @@
+//! Decide, record, answer: what happens between a request and its permit.
+
+use super::{Driver, wall_clock};
+use crate::commit::{Submission, Ticket};
+use crate::limits::DECIDE_INLINE_MAX;
+use crate::services::{BoxFuture, HeldRequest, HoldOutcome};
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use proxy_core::pipeline::{Approval, ApprovalRule, NotReady};
+use proxy_core::record::{ApprovalStep, RequestRecord};
+use proxy_core::session::{Answer, Denial, DenialKind, Input, Notice};
+use proxy_core::{
+    Accepted, Decision, DenyReason, Event, Parameter, Request, RequestId, RequestKind, SessionAuthorizer, Statement, StoreError,
+    Timestamp, Verdict,
+};
+use std::fmt::Write as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use tokio::task::JoinHandle;
+
+/// How often a decision may ask to be asked again before it counts as a denial.
+const NOT_READY_MAX: u32 = 3;
+
+type Thought = (Box<dyn SessionAuthorizer>, Result<Decision, NotReady>);
+
+/// Where the request at the front is.
+pub(super) enum Deciding {
+    /// None is.
+    Idle,
+    /// On a thread of its own: a long statement.
+    Thinking { thought: JoinHandle<Thought>, request: Request, completed: Vec<(RequestId, bool)> },
+    /// The authorizer waits for something.
+    NotReady { until: BoxFuture<'static, ()>, tries: u32 },
+    /// Decided, on the way to the log. Each with the place of its entry among the ticket's.
+    Committing { ticket: Ticket, decided: Vec<(Request, Decision, usize)> },
+    /// Before the reviewers.
+    Holding(Box<Holding>),
+    /// Approved, on the way to the log.
+    Approving { ticket: Ticket, request: Request, decision: Decision },
+}
+
+/// A request before the reviewers.
+pub(super) struct Holding {
+    request: Request,
+    decision: Decision,
+    digest: String,
+    outcome: BoxFuture<'static, HoldOutcome>,
+}
+
+impl Deciding {
+    /// Forgets what is under way: the session ends.
+    pub(super) fn abandon(&mut self) {
+        *self = Self::Idle;
+    }
+}
+
+impl Driver {
+    /// Whether the session waits for a verdict or an operation.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.operation.is_some() || !self.undecided.is_empty() || !matches!(self.deciding, Deciding::Idle)
+    }
+
+    /// Tells the authorizer what came of a request.
+    pub(super) fn tell_completed(&mut self, request: RequestId, succeeded: bool) {
+        if let Some(authorizer) = &mut self.authorizer {
+            authorizer.completed(request, succeeded);
+        } else if let Deciding::Thinking { completed, .. } = &mut self.deciding {
+            completed.push((request, succeeded));
+        }
+    }
+
+    /// Makes progress with decisions.
+    pub(super) fn poll_decision(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while self.closing.is_none() {
+            match std::mem::replace(&mut self.deciding, Deciding::Idle) {
+                Deciding::Idle => {
+                    if self.undecided.is_empty() || self.authorizer.is_none() {
+                        return progress;
+                    }
+                    self.decide_batch(0);
+                }
+                Deciding::Thinking { mut thought, request, completed } => {
+                    let Poll::Ready(thought) = Pin::new(&mut thought).poll(cx) else {
+                        self.deciding = Deciding::Thinking { thought, request, completed };
+                        return progress;
+                    };
+                    self.thought(thought, request, completed);
+                }
+                Deciding::NotReady { mut until, tries } => {
+                    if until.as_mut().poll(cx).is_pending() {
+                        self.deciding = Deciding::NotReady { until, tries };
+                        return progress;
+                    }
+                    self.decide_batch(tries);
+                }
+                Deciding::Committing { mut ticket, decided } => {
+                    let Poll::Ready(result) = Pin::new(&mut ticket).poll(cx) else {
+                        self.deciding = Deciding::Committing { ticket, decided };
+                        return progress;
+                    };
+                    self.committed(result, decided);
+                }
+                Deciding::Holding(mut holding) => {
+                    let Poll::Ready(outcome) = holding.outcome.as_mut().poll(cx) else {
+                        self.deciding = Deciding::Holding(holding);
+                        return progress;
+                    };
+                    self.hold_ended(*holding, outcome);
+                }
+                Deciding::Approving { mut ticket, request, decision } => {
+                    let Poll::Ready(result) = Pin::new(&mut ticket).poll(cx) else {
+                        self.deciding = Deciding::Approving { ticket, request, decision };
+                        return progress;
+                    };
+                    self.approved(result, request, decision);
+                }
+            }
+            progress = true;
+            self.offer_again();
+        }
+        progress
+    }
+
+    /// Decides the requests at the front, up to the first that is not simply allowed, and submits them.
+    fn decide_batch(&mut self, tries: u32) {
+        let now = wall_clock();
+        let mut submissions = Vec::new();
+        let mut decided = Vec::new();
+        while let Some(request) = self.undecided.pop_front() {
+            if statement_length(&request) > DECIDE_INLINE_MAX {
+                if decided.is_empty() {
+                    self.think(now, request);
+                    return;
+                }
+                self.undecided.push_front(request);
+                break;
+            }
+            let Some(authorizer) = &mut self.authorizer else { return };
+            match authorizer.decide(now, &request, None) {
+                Ok(decision) => {
+                    let allowed = decision.verdict == Verdict::Allow;
+                    self.push_decided(now, request, decision, &mut submissions, &mut decided);
+                    if !allowed {
+                        break;
+                    }
+                }
+                Err(not_ready) if decided.is_empty() => {
+                    self.not_ready(request, not_ready, tries);
+                    return;
+                }
+                Err(_) => {
+                    self.undecided.push_front(request);
+                    break;
+                }
+            }
+        }
+        if !decided.is_empty() {
+            self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions), decided };
+        }
+    }
+
+    fn not_ready(&mut self, request: Request, not_ready: NotReady, tries: u32) {
+        if tries >= NOT_READY_MAX {
+            let denial = self.denial(
+                DenialKind::Policy,
+                request.id,
+                "the gateway cannot tell now what this statement touches".to_owned(),
+                "The target's catalogue could not be loaded; try again, and see the gateway's log.".to_owned(),
+            );
+            self.answer(request.id, Answer::Denied(denial));
+            return;
+        }
+        self.undecided.push_front(request);
+        self.deciding = Deciding::NotReady { until: not_ready.0, tries: tries + 1 };
+    }
+
+    /// Decides a long statement on a thread of its own.
+    fn think(&mut self, now: Timestamp, request: Request) {
+        let Some(mut authorizer) = self.authorizer.take() else { return };
+        let copy = request.clone();
+        let thought = tokio::task::spawn_blocking(move || {
+            let decision = authorizer.decide(now, &copy, None);
+            (authorizer, decision)
+        });
+        self.deciding = Deciding::Thinking { thought, request, completed: Vec::new() };
+    }
+
+    fn thought(&mut self, thought: Result<Thought, tokio::task::JoinError>, request: Request, completed: Vec<(RequestId, bool)>) {
+        let Ok((mut authorizer, decision)) = thought else {
+            tracing::error!(session = %self.peer.session, "deciding a statement failed");
+            self.end(proxy_core::session::EndReason::PolicyChanged);
+            return;
+        };
+        for (request, succeeded) in completed {
+            authorizer.completed(request, succeeded);
+        }
+        self.authorizer = Some(authorizer);
+        match decision {
+            Ok(decision) => {
+                let (mut submissions, mut decided) = (Vec::new(), Vec::new());
+                self.push_decided(wall_clock(), request, decision, &mut submissions, &mut decided);
+                self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions), decided };
+            }
+            Err(not_ready) => self.not_ready(request, not_ready, 0),
+        }
+    }
+
+    fn push_decided(
+        &mut self,
+        now: Timestamp,
+        mut request: Request,
+        decision: Decision,
+        submissions: &mut Vec<Submission>,
+        decided: &mut Vec<(Request, Decision, usize)>,
+    ) {
+        let at = submissions.len();
+        if request.kind == RequestKind::Connect {
+            let event = match (&decision.verdict, &self.opened) {
+                (Verdict::Allow, Some(opened)) => self.session_started(opened, &decision),
+                (Verdict::Deny(reason), _) => return self.refuse_connect(request, &reason.what.clone(), &reason.remedy.clone()),
+                (Verdict::Hold(_), _) | (Verdict::Allow, None) => {
+                    return self.refuse_connect(request, "opening a connection cannot be held for approval", "Change the policy.");
+                }
+            };
+            submissions.push(self.submission(now, event));
+            decided.push((request, decision, at));
+            return;
+        }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.services.metrics.decided(decision.recorded().as_str());
+        let held = matches!(decision.verdict, Verdict::Hold(_)) && request.kind != RequestKind::Prepare;
+        let parameters = if held { request.parameters.clone() } else { std::mem::take(&mut request.parameters) };
+        submissions.push(self.submission(
+            now,
+            Event::Request(Box::new(RequestRecord {
+                request: request.id,
+                kind: request.kind,
+                statement: recorded_statement(&request),
+                parameters,
+                facts: decision.facts.clone(),
+                verdict: decision.recorded(),
+                policies: decision.policies.clone(),
+                policy_version: decision.policy_version.clone(),
+                reason: reason(&decision.verdict),
+            })),
+        ));
+        if held {
+            let digest = statement_digest(&request);
+            submissions.push(self.submission(
+                now,
+                Event::Approval { request: request.id, step: ApprovalStep::Requested, by: None, reason: None, digest },
+            ));
+        }
+        decided.push((request, decision, at));
+    }
+
+    fn refuse_connect(&mut self, request: Request, what: &str, remedy: &str) {
+        self.login_failed(format!("policy: {what}"));
+        let denial = self.denial(DenialKind::Policy, request.id, format!("permission denied: {what}"), remedy.to_owned());
+        self.answer(request.id, Answer::Denied(denial));
+    }
+
+    fn committed(&mut self, result: Result<Vec<Accepted>, StoreError>, decided: Vec<(Request, Decision, usize)>) {
+        let accepted = match result {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                for (request, _, _) in decided {
+                    let denial = self.store_denial(request.id, &error);
+                    self.answer(request.id, Answer::Denied(denial));
+                }
+                return;
+            }
+        };
+        for (request, decision, at) in decided {
+            if self.closing.is_some() {
+                return;
+            }
+            let permit = accepted.get(at).and_then(|accepted| decision.permit(self.peer.session, &request, accepted));
+            match (permit, &decision.verdict) {
+                (Some(permit), _) => {
+                    if request.kind == RequestKind::Connect {
+                        self.session_opened(wall_clock());
+                    }
+                    self.answer(request.id, Answer::Permitted { permit, disclosure: decision.disclosure });
+                }
+                (None, Verdict::Hold(rule)) => {
+                    let rule = rule.clone();
+                    self.hold(request, decision, rule);
+                }
+                (None, Verdict::Deny(reason)) => {
+                    let denial = self.policy_denial(request.id, reason);
+                    self.answer(request.id, Answer::Denied(denial));
+                }
+                (None, Verdict::Allow) => {
+                    let denial = self.store_denial(request.id, &StoreError::Closed);
+                    self.answer(request.id, Answer::Denied(denial));
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, request: Request, decision: Decision, rule: ApprovalRule) {
+        let now = wall_clock();
+        let Some(opened) = &self.opened else { return };
+        let digest = statement_digest(&request);
+        let timeout = self.spec.hold_timeout;
+        let expires = Timestamp(now.0.saturating_add(i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)));
+        let held = self.services.approvals.hold(HeldRequest {
+            session: self.peer.session,
+            request: request.id,
+            principal: opened.principal.clone(),
+            target: opened.target.clone(),
+            statement: recorded_statement(&request),
+            parameters: request.parameters.clone(),
+            digest: digest.clone(),
+            rule: rule.clone(),
+            policy_version: decision.policy_version.clone(),
+            since: now,
+            expires,
+        });
+        let held = match held {
+            Ok(held) => held,
+            Err(text) => {
+                self.approval_step(now, request.id, ApprovalStep::Withdrawn, None, Some(text.clone()), digest);
+                let hint = "Wait until some are decided, then try again.".to_owned();
+                let denial = self.denial(DenialKind::Limit, request.id, text, hint);
+                self.answer(request.id, Answer::Denied(denial));
+                return;
+            }
+        };
+        let notice = Notice {
+            message: format!("held for approval by {}: {}", rule.reviewers.join(" and "), rule.what),
+            hint: format!("A reviewer decides with: sallyport approvals approve {}", held.id),
+        };
+        let outcome = held.outcome;
+        let outcome: BoxFuture<'static, HoldOutcome> = Box::pin(async move {
+            match tokio::time::timeout(timeout, outcome).await {
+                Ok(outcome) => outcome,
+                Err(_) => HoldOutcome { step: ApprovalStep::Expired, by: None, reason: None },
+            }
+        });
+        let id = request.id;
+        self.deciding = Deciding::Holding(Box::new(Holding { request, decision, digest, outcome }));
+        // The session may withdraw it at once.
+        self.answer(id, Answer::Held(notice));
+    }
+
+    fn approval_step(
+        &self,
+        now: Timestamp,
+        request: RequestId,
+        step: ApprovalStep,
+        by: Option<String>,
+        reason: Option<String>,
+        digest: String,
+    ) {
+        self.submit_later(now, Event::Approval { request, step, by, reason, digest });
+    }
+
+    fn hold_ended(&mut self, holding: Holding, outcome: HoldOutcome) {
+        let now = wall_clock();
+        let Holding { request, decision, digest, .. } = holding;
+        let HoldOutcome { step, by, reason } = outcome;
+        if step == ApprovalStep::Approved {
+            let Verdict::Hold(rule) = &decision.verdict else { return };
+            let approval = Approval { policy_version: decision.policy_version.clone(), reviewers: rule.reviewers.clone() };
+            let again = self.authorizer.as_mut().map(|authorizer| authorizer.decide(now, &request, Some(&approval)));
+            if let Some(Ok(again)) = again
+                && again.verdict == Verdict::Allow
+            {
+                let event = Event::Approval { request: request.id, step, by, reason, digest };
+                let ticket = self.committer.submit([self.submission(now, event)]);
+                self.deciding = Deciding::Approving { ticket, request, decision: again };
+                return;
+            }
+            let why = "what it was approved under has changed meanwhile".to_owned();
+            self.approval_step(now, request.id, ApprovalStep::Withdrawn, by, Some(why.clone()), digest);
+            let denial = self.denial(DenialKind::Approval, request.id, format!("approval void: {why}"), "Send it again.".to_owned());
+            self.answer(request.id, Answer::Denied(denial));
+            return;
+        }
+        let message = match step {
+            ApprovalStep::Denied => {
+                let by = by.as_deref().unwrap_or("a reviewer");
+                match &reason {
+                    Some(reason) => format!("denied by {by}: {reason}"),
+                    None => format!("denied by {by}"),
+                }
+            }
+            _ => "nobody approved it in time".to_owned(),
+        };
+        self.approval_step(now, request.id, step, by, reason, digest);
+        let hint = "Ask the reviewers, then send it again.".to_owned();
+        let denial = self.denial(DenialKind::Approval, request.id, message, hint);
+        self.answer(request.id, Answer::Denied(denial));
+    }
+
+    fn approved(&mut self, result: Result<Vec<Accepted>, StoreError>, request: Request, decision: Decision) {
+        let answer = match result {
+            Err(error) => Answer::Denied(self.store_denial(request.id, &error)),
+            Ok(accepted) => {
+                match accepted.first().and_then(|accepted| decision.permit(self.peer.session, &request, accepted)) {
+                    Some(permit) => Answer::Permitted { permit, disclosure: decision.disclosure },
+                    None => Answer::Denied(self.store_denial(request.id, &StoreError::Closed)),
+                }
+            }
+        };
+        self.answer(request.id, answer);
+    }
+
+    /// The session wants no answer for these any more.
+    pub(super) fn withdraw(&mut self, now: Timestamp, from: RequestId, through: RequestId) {
+        let wanted = |id: RequestId| !(from..=through).contains(&id);
+        self.undecided.retain(|request| wanted(request.id));
+        if let Deciding::Holding(holding) = &self.deciding
+            && !wanted(holding.request.id)
+        {
+            let (id, digest) = (holding.request.id, holding.digest.clone());
+            self.deciding = Deciding::Idle;
+            self.approval_step(now, id, ApprovalStep::Withdrawn, None, None, digest);
+        }
+    }
+
+    /// The session ends while a request waits: the log says so.
+    pub(super) fn record_abandoned(&mut self) {
+        if let Deciding::Holding(holding) = &self.deciding {
+            let (id, digest) = (holding.request.id, holding.digest.clone());
+            self.deciding = Deciding::Idle;
+            self.approval_step(wall_clock(), id, ApprovalStep::Withdrawn, None, Some("the session ended".to_owned()), digest);
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, verdict: Answer) {
+        self.feed(Input::Verdict { request, verdict });
+    }
+
+    fn denial(&self, kind: DenialKind, request: RequestId, message: String, hint: String) -> Denial {
+        Denial { kind, message, detail: format!("Session {}, request {}.", self.peer.session, request.0), hint }
+    }
+
+    fn policy_denial(&self, request: RequestId, reason: &DenyReason) -> Denial {
+        let message = match &reason.policy {
+            Some(policy) => format!("permission denied by policy \"{policy}\": {}", reason.what),
+            None => format!("permission denied: {}", reason.what),
+        };
+        self.denial(DenialKind::Policy, request, message, reason.remedy.clone())
+    }
+
+    fn store_denial(&self, request: RequestId, error: &StoreError) -> Denial {
+        tracing::warn!(session = %self.peer.session, %error, "a request is refused: it could not be recorded");
+        self.denial(
+            DenialKind::StoreUnavailable,
+            request,
+            "the gateway cannot record this statement, so it was not run".to_owned(),
+            "Nothing was sent to the target. An operator must see to the gateway's audit store.".to_owned(),
+        )
+    }
+}
+
+fn statement_length(request: &Request) -> usize {
+    match &request.statement {
+        Statement::Sql(text) => text.len(),
+        Statement::Named { .. } | Statement::Function(_) | Statement::Facts { .. } => 0,
+    }
+}
+
+/// The statement as the record shows it.
+fn recorded_statement(request: &Request) -> Bytes {
+    match &request.statement {
+        Statement::Sql(text) | Statement::Facts { text, .. } => text.clone(),
+        Statement::Named { cursor, name } => {
+            let what = if *cursor { "run portal " } else { "run prepared statement " };
+            [what.as_bytes(), name].concat().into()
+        }
+        Statement::Function(oid) => format!("call function with object id {oid}").into(),
+    }
+}
+
+fn reason(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Allow => None,
+        Verdict::Deny(reason) => Some(reason.what.clone()),
+        Verdict::Hold(rule) => Some(format!("{}: {}", rule.reviewers.join(", "), rule.what)),
+    }
+}
+
+/// SHA-256, hexadecimal, over the statement's length and bytes and each parameter's format, length and bytes:
+/// what is approved is what runs.
+fn statement_digest(request: &Request) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let statement = recorded_statement(request);
+    context.update(&(statement.len() as u64).to_be_bytes());
+    context.update(&statement);
+    for Parameter { value, format, type_id } in &request.parameters {
+        context.update(&type_id.to_be_bytes());
+        context.update(&[u8::from(*format == proxy_core::ValueFormat::Binary)]);
+        match value {
+            None => context.update(&u64::MAX.to_be_bytes()),
+            Some(value) => {
+                context.update(&(value.len() as u64).to_be_bytes());
+                context.update(value);
+            }
+        }
+    }
+    context.finish().as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
