@@ -166,6 +166,11 @@ impl<S: Session> Script<S> {
         &self.asked
     }
 
+    /// The requests that were permitted, in order, without the session's opening.
+    pub fn permitted(&self) -> Vec<RequestId> {
+        self.given.iter().filter(|id| **id > 0).map(|id| RequestId(*id)).collect()
+    }
+
     /// Accepts the login.
     pub fn accept(&mut self, last: Option<Vec<u8>>, upstream: UpstreamLogin) {
         self.input(Input::Login(LoginReply::Accepted { last, upstream }));

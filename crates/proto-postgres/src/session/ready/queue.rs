@@ -170,6 +170,9 @@ impl Sending {
     /// Adds a run; what is contiguous and may go under one permit goes as one.
     fn add(&mut self, core: &mut Core, housekeeping: Permit, batch: &Bytes, range: (usize, usize), permit: Option<Permit>) {
         let (start, end) = range;
+        if start >= end {
+            return;
+        }
         let same_right = permit.is_none() || self.permit.is_none() || permit == self.permit;
         match &mut self.run {
             Some((run, _, until)) if same_right && run.as_ptr() == batch.as_ptr() && *until == start => *until = end,
@@ -433,8 +436,8 @@ impl Ready {
                 }
                 self.finished(core, running.outcome(status, core.now));
             }
-            // The failure belongs to the first step, and to the Execute that our Describe went before.
-            own &= step == Step::PortalShape;
+            // A failed Parse, Bind or Describe is the failure of the Execute that it was for.
+            own &= !step.runs();
         }
         self.drop_until_sync(core);
     }
