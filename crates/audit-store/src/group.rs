@@ -15,6 +15,7 @@ struct State {
     /// pages and report success the second time.
     failed: Option<StoreError>,
     last_success: Instant,
+    count: u64,
 }
 
 pub(crate) struct GroupSync {
@@ -25,7 +26,7 @@ pub(crate) struct GroupSync {
 impl GroupSync {
     /// `synced`: entries that were read back from the disk at opening.
     pub(crate) fn new(synced: u64) -> Self {
-        let state = State { synced, busy: false, epoch: 0, failed: None, last_success: Instant::now() };
+        let state = State { synced, busy: false, epoch: 0, failed: None, last_success: Instant::now(), count: 0 };
         Self { state: Mutex::new(state), done: Condvar::new() }
     }
 
@@ -52,6 +53,7 @@ impl GroupSync {
             let result = sync();
             state = self.state.lock();
             state.busy = false;
+            state.count += 1;
             if state.epoch == epoch {
                 match result {
                     Ok(reached) => {
@@ -68,6 +70,11 @@ impl GroupSync {
     /// Entries that are known to be on the disk.
     pub(crate) fn synced(&self) -> u64 {
         self.state.lock().synced
+    }
+
+    /// Syncs so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.state.lock().count
     }
 
     /// When the last sync succeeded.

@@ -53,6 +53,8 @@ pub struct Health {
     pub entries: u64,
     /// Entries that are known to be on the disk.
     pub synced: u64,
+    /// Fsyncs of the log so far.
+    pub syncs: u64,
     /// How long what is not synced has been waiting; zero when all is.
     pub unsynced_for: Duration,
     /// Entries that the session index has seen.
@@ -498,6 +500,7 @@ impl Shared {
             reason,
             entries,
             synced,
+            syncs: self.group.count(),
             unsynced_for: if synced == entries { Duration::ZERO } else { self.group.last_success().elapsed() },
             indexed: self.indexed.load(Ordering::Acquire),
             refused: self.refused.load(Ordering::Relaxed),

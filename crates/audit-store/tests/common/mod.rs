@@ -1,5 +1,5 @@
 //! Entries for tests.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use bytes::Bytes;
 use proxy_core::record::{Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted};

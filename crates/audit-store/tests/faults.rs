@@ -1,0 +1,328 @@
+//! What may happen to a store: kills, full disks, damage.
+
+mod common;
+
+use audit_store::{AuditStore, Durability, Options, Recovery, SessionFilter, open_read_only};
+use common::*;
+use proxy_core::record::RecordedVerdict;
+use proxy_core::{Entry, Store, StoreError};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const CHILD: &str = "SALLYPORT_TEST_STORE";
+
+/// The other half of the kill tests: run by them as a process of its own, it appends until it is killed, and
+/// says of every entry that was accepted that it was. Without its variable it does nothing.
+#[test]
+fn child_that_appends() {
+    let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let durability = if std::env::var_os("SALLYPORT_TEST_SYNC").is_some() { Durability::Sync } else { Durability::Write };
+    let store = AuditStore::open(dir, Options { durability, ..options() }).unwrap();
+    let threads: Vec<_> = (0..2).map(|thread| (thread, store.reader().len().unwrap())).collect();
+    std::thread::scope(|scope| {
+        for (thread, base) in threads {
+            let store = &store;
+            scope.spawn(move || {
+                // Every life of the child has sessions of its own.
+                let id = base * 2 + thread + 1;
+                announce(store.append(&[started(id, "ci", "orders")]).unwrap(), 1);
+                for n in 0.. {
+                    let text = if n % 50 == 49 { "x".repeat(5_000) } else { format!("SELECT {n}") };
+                    let mut batch = vec![request(id, n * 2 + 1, n + 1, RecordedVerdict::Allow, &text)];
+                    batch.push(outcome(id, n * 2 + 2, n + 1));
+                    announce(store.append(&batch).unwrap(), 2);
+                }
+            });
+        }
+    });
+}
+
+/// One write(2) for each line: what was said was said before the kill.
+fn announce(first: u64, count: u64) {
+    let line = format!("accepted {first} {count}\n");
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
+    std::io::stdout().flush().unwrap();
+}
+
+/// Runs the child for `life`, kills it, and returns the ranges that it said were accepted.
+fn run_and_kill(dir: &Path, sync: bool, life: Duration) -> Vec<(u64, u64)> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child_that_appends", "--nocapture", "--test-threads=1"]).env(CHILD, dir);
+    if sync {
+        command.env("SALLYPORT_TEST_SYNC", "1");
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || stdout.lines().map_while(Result::ok).collect::<Vec<_>>());
+    std::thread::sleep(life);
+    // SIGKILL.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut accepted = Vec::new();
+    for line in reader.join().unwrap() {
+        // The test harness writes its own words before the first line.
+        let Some((_, numbers)) = line.split_once("accepted ") else { continue };
+        let mut numbers = numbers.split(' ').map_while(|number| number.parse::<u64>().ok());
+        if let (Some(first), Some(count)) = (numbers.next(), numbers.next()) {
+            accepted.push((first, count));
+        }
+    }
+    accepted
+}
+
+fn survives_kills(sync: bool, rounds: u64) {
+    let made = tempfile::tempdir().unwrap();
+    let dir = made.path().join("audit");
+    let mut end = 0;
+    let mut accepted_in_all = 0;
+    for round in 0..rounds {
+        // Spread over opening, first writes, and full load with flushes.
+        let life = Duration::from_millis(40 + round * 137 % 560);
+        let accepted = run_and_kill(&dir, sync, life);
+        accepted_in_all += accepted.len();
+        let said_end = accepted.iter().map(|(first, count)| first + count).max().unwrap_or(end);
+        {
+            // Before the writer repairs anything, a reader must see the same.
+            if dir.join("CURRENT").exists() && !accepted.is_empty() {
+                let reader = open_read_only(&dir).unwrap();
+                assert!(reader.len().unwrap() >= said_end, "round {round}: a reader beside misses accepted entries");
+            }
+        }
+        let store = AuditStore::open(&dir, options()).unwrap();
+        let reader = store.reader();
+        let len = reader.len().unwrap();
+        assert!(len >= said_end, "round {round}: {said_end} were accepted, {len} are there");
+        let verification = reader.verify_sequence(end..u64::MAX, |_| ()).unwrap();
+        assert!(verification.holds(), "round {round}: {:?}", verification.findings);
+        for (first, count) in &accepted {
+            for index in *first..first + count {
+                assert!(reader.entry(index).unwrap().is_some());
+            }
+        }
+        end = len;
+    }
+    assert!(accepted_in_all > 100, "the child hardly wrote: {accepted_in_all} batches");
+    let store = AuditStore::open(&dir, options()).unwrap();
+    let whole = store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap();
+    assert!(whole.holds(), "{:?}", whole.findings);
+    // The index tells the same as the log.
+    let sessions = store.reader().sessions(&SessionFilter::default(), 10_000).unwrap().items;
+    assert_eq!(sessions.iter().map(|session| session.entries).sum::<u64>(), whole.entries);
+    assert_eq!(sessions.len() as u64, whole.sessions);
+}
+
+#[test]
+fn a_kill_loses_nothing_that_was_accepted_under_write() {
+    survives_kills(false, 14);
+}
+
+#[test]
+fn a_kill_loses_nothing_that_was_accepted_under_sync() {
+    survives_kills(true, 6);
+}
+
+fn free(dir: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(dir).unwrap();
+    stat.f_bavail * stat.f_frsize
+}
+
+#[test]
+fn refuses_before_the_disk_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let needed = free(dir.path()) * 2;
+    let store = AuditStore::open(dir.path().join("audit"), Options { min_free_bytes: needed, ..options() }).unwrap();
+    let result = store.append(&[started(1, "ci", "orders")]);
+    assert!(matches!(result, Err(StoreError::DiskFull { free, needed: n }) if free > 0 && n == needed), "{result:?}");
+    let health = store.health();
+    assert!(!health.accepting && health.reason.unwrap().contains("disk is full"));
+    assert_eq!((health.entries, health.refused), (0, 1));
+    // What is there can still be read.
+    assert_eq!(store.reader().sessions(&SessionFilter::default(), 10).unwrap().items, []);
+}
+
+/// A file system of 48 MiB of its own; `None` where that is not allowed.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
+            .arg(dir.path())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !mounted {
+            eprintln!("skipped: mounting a small file system is not allowed here");
+        }
+        mounted.then_some(Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.0.path()).status());
+    }
+}
+
+fn append_until_refused(store: &AuditStore, session_number: u64, number: &mut u64) -> StoreError {
+    // Not compressible, so that files grow as fast as the log.
+    let mut noise = vec![0; 900];
+    for _ in 0..200_000 {
+        aws_lc_rs::rand::fill(&mut noise).unwrap();
+        let entry = with_parameter(request(session_number, *number, *number + 1, RecordedVerdict::Allow, "SELECT 1"), &noise);
+        match store.append(&[entry]) {
+            Ok(_) => *number += 1,
+            Err(error) => return error,
+        }
+    }
+    panic!("the disk does not get full");
+}
+
+fn wait_until_accepting(store: &AuditStore) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !store.health().accepting {
+        assert!(Instant::now() < deadline, "does not recover: {:?}", store.health());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn recovers_when_space_is_back_after_refusing_in_time() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let dir = disk.0.path().join("audit");
+    let options = Options { min_free_bytes: 8 << 20, memory: 16 << 20, ..options() };
+    let store = AuditStore::open(&dir, options.clone()).unwrap();
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 16 << 20]).unwrap();
+    let mut number = 0;
+    let error = append_until_refused(&store, 1, &mut number);
+    assert!(matches!(error, StoreError::DiskFull { needed, .. } if needed == 8 << 20), "{error}");
+    let accepted = store.health().entries;
+    assert_eq!(accepted, number);
+    std::fs::remove_file(&ballast).unwrap();
+    wait_until_accepting(&store);
+    assert_eq!(store.append(&[request(1, number, number + 1, RecordedVerdict::Allow, "SELECT 1")]), Ok(accepted));
+    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+}
+
+/// The guard is off, so that the disk really is full under RocksDB's feet.
+#[test]
+fn recovers_after_the_disk_was_full_in_the_middle_of_a_write() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let dir = disk.0.path().join("audit");
+    let options = Options { min_free_bytes: 0, memory: 16 << 20, ..options() };
+    let store = AuditStore::open(&dir, options.clone()).unwrap();
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 24 << 20]).unwrap();
+    let mut number = 0;
+    let error = append_until_refused(&store, 1, &mut number);
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+    let accepted = store.health().entries;
+    assert_eq!(accepted, number);
+    // While it is full it goes on refusing.
+    assert!(store.append(&[request(1, number, number + 1, RecordedVerdict::Allow, "SELECT 1")]).is_err());
+    std::fs::remove_file(&ballast).unwrap();
+    wait_until_accepting(&store);
+    let len = store.reader().len().unwrap();
+    assert!(len >= accepted, "{accepted} were accepted, {len} are there");
+    let stored: Vec<Entry> = store.reader().entries(0..len).map(|stored| stored.unwrap().entry).collect();
+    let next = stored.last().and_then(|entry| entry.session).map_or(0, |(_, number)| number + 1);
+    assert_eq!(next, len, "what a refused append left, if anything, is whole");
+    assert_eq!(store.append(&[request(1, next, next + 1, RecordedVerdict::Allow, "SELECT 1")]), Ok(len));
+    store.close().unwrap();
+    drop(store);
+    let store = AuditStore::open(&dir, options).unwrap();
+    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    assert_eq!(store.reader().len(), Ok(len + 1));
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    files.sort();
+    files
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_in_a_file_is_reported_and_does_not_panic() {
+    let made = tempfile::tempdir().unwrap();
+    let dir = made.path().join("audit");
+    {
+        let store = AuditStore::open(&dir, options()).unwrap();
+        for n in 0..20_000 {
+            store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, &format!("SELECT {n}, {}", n * 7_919))]).unwrap();
+        }
+        store.reader().sessions(&SessionFilter::default(), 1).unwrap();
+        store.flush().unwrap();
+    }
+    let largest = files(&dir, "sst").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    flip(&largest, 10_000);
+    let store = AuditStore::open(&dir, options()).unwrap();
+    let first_error = store.reader().entries(0..u64::MAX).find_map(Result::err);
+    assert!(matches!(first_error, Some(StoreError::Corrupt(_))), "{first_error:?}");
+    let verification = store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap();
+    assert!(!verification.holds());
+    assert!(verification.findings[0].what.contains("damaged"), "{:?}", verification.findings);
+    // The end is sound, so the log goes on.
+    assert_eq!(store.append(&[request(1, 20_000, 20_001, RecordedVerdict::Allow, "SELECT 1")]), Ok(20_000));
+}
+
+#[test]
+fn a_damaged_write_ahead_log_is_refused_until_an_operator_decides() {
+    let made = tempfile::tempdir().unwrap();
+    let dir = made.path().join("audit");
+    {
+        let store = AuditStore::open(&dir, options()).unwrap();
+        for n in 0..2_000 {
+            store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+        }
+    }
+    let wal = files(&dir, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let length = usize::try_from(wal.metadata().unwrap().len()).unwrap();
+    flip(&wal, length / 2);
+    let error = AuditStore::open(&dir, options()).err().unwrap();
+    assert!(matches!(&error, StoreError::Corrupt(_)), "{error}");
+    let store = AuditStore::open(&dir, Options { recovery: Recovery::DropDamagedTail, ..options() }).unwrap();
+    let len = store.reader().len().unwrap();
+    assert!(len > 500 && len < 2_000, "{len}");
+    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+}
+
+#[test]
+fn a_torn_last_record_is_dropped_alone() {
+    let made = tempfile::tempdir().unwrap();
+    let dir = made.path().join("audit");
+    {
+        let store = AuditStore::open(&dir, options()).unwrap();
+        for n in 0..100 {
+            store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+        }
+        // Stands in for a kill in the middle of write(2): taken while the store is open, so nothing follows.
+        for file in std::fs::read_dir(&dir).unwrap() {
+            let file = file.unwrap();
+            let copy = made.path().join("copy");
+            std::fs::create_dir_all(&copy).unwrap();
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+    }
+    let copy = made.path().join("copy");
+    let wal = files(&copy, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = Vec::new();
+    std::fs::File::open(&wal).unwrap().read_to_end(&mut bytes).unwrap();
+    std::fs::write(&wal, &bytes[..bytes.len() - 5]).unwrap();
+    let store = AuditStore::open(&copy, options()).unwrap();
+    assert_eq!(store.reader().len(), Ok(99));
+    assert_eq!(store.append(&[request(1, 99, 100, RecordedVerdict::Allow, "SELECT 1")]), Ok(99));
+}
