@@ -8,13 +8,11 @@
 //! While it runs, or is not committed, nobody else can see what it did, the gateway included. An expression
 //! over a table that was renamed meanwhile could not be traced to the columns that it shows.
 
-use crate::masks::Refusal;
 use crate::sql::Analysis;
 use pg_query::NodeEnum;
 use pg_query::protobuf::TransactionStmtKind;
-use proxy_core::{Facts, RequestId};
+use proxy_core::RequestId;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// What a request does to the transaction that it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,7 +39,11 @@ impl Boundary {
         match TransactionStmtKind::try_from(statement.kind) {
             Ok(TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart) => Self::Opens,
             Ok(TransactionStmtKind::TransStmtCommit | TransactionStmtKind::TransStmtRollback) => {
-                if statement.chain { Self::Opens } else { Self::Ends }
+                if statement.chain {
+                    Self::Opens
+                } else {
+                    Self::Ends
+                }
             }
             Ok(TransactionStmtKind::TransStmtPrepare) => Self::Ends,
             Ok(
@@ -84,7 +86,7 @@ struct Running {
 impl CatalogChanges {
     /// Whether the catalogue is as the session sees it, so far as the session itself is concerned.
     pub(crate) fn settled(&self) -> bool {
-        !self.stale && !self.uncommitted && !self.running.values().any(|running| running.changes)
+        !self.stale && !self.under_way()
     }
 
     /// A request is forwarded.
@@ -113,26 +115,9 @@ impl CatalogChanges {
         self.stale |= self.uncommitted && running.boundary == Boundary::Opens && !running.changes;
     }
 
-    /// Whether what is read can be traced while changes are under way.
-    ///
-    /// # Errors
-    /// It cannot.
-    pub(crate) fn check(&self, analyses: &[Arc<Analysis>], facts: &Facts) -> Result<(), Refusal> {
-        let reads = facts.operations.iter().any(|operation| matches!(operation.action.as_str(), "select" | "copy_out" | "call"));
-        let changes_itself = analyses.iter().any(|analysis| {
-            analysis.changes_catalog && analysis.tree.as_ref().is_none_or(|tree| tree.stmts.len() > 1)
-        });
-        let under_way = self.uncommitted || self.running.values().any(|running| running.changes);
-        if !reads || !(changes_itself || under_way) {
-            return Ok(());
-        }
-        let message = if changes_itself {
-            "a request that changes the catalogue and reads in one batch cannot be traced to the columns that it shows"
-        } else {
-            "the catalogue was changed by a statement that has not completed or is not committed: what is read now cannot be traced to the columns that it shows"
-        };
-        let remedy = "commit the change of the catalogue first, and then read";
-        Err(Refusal { message: message.to_owned(), remedy: remedy.to_owned() })
+    /// Whether names may mean to the session what the gateway's catalogue cannot say yet.
+    pub(crate) fn under_way(&self) -> bool {
+        self.uncommitted || self.running.values().any(|running| running.changes)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::catalog_source::CatalogSource;
 use crate::limits::UNRESOLVED_REFRESH_MIN;
-use crate::masks::{self, MaskView};
+use crate::masks::MaskView;
 use crate::problem::LoadError;
 use crate::session::Decider;
 use crate::set::PolicySet;
@@ -40,6 +40,8 @@ pub(crate) struct Active {
     pub(crate) masks_generation: u64,
     /// Whether a policy reads the statement's text.
     pub(crate) reads_statement: bool,
+    /// Whether no policy reads what differs between two requests that do the same to the same object.
+    pub(crate) reads_operations_alone: bool,
 }
 
 /// What sessions share.
@@ -127,7 +129,14 @@ impl Authorizer for PolicyEngine {
 
 impl Active {
     fn new(set: Arc<PolicySet>, masks: Arc<MaskRules>, masks_generation: u64) -> Self {
-        Self { reads_statement: set.reads().context("statement"), set, masks, masks_generation }
+        let reads = set.reads();
+        Self {
+            reads_statement: reads.context("statement"),
+            reads_operations_alone: !["statement", "kinds", "unknown"].iter().any(|name| reads.context(name)),
+            set,
+            masks,
+            masks_generation,
+        }
     }
 }
 
@@ -179,12 +188,11 @@ impl Shared {
         catalog: Option<&Arc<Catalog>>,
         sees: impl Fn(&str) -> bool,
     ) -> MaskView {
-        if !masks::covers(&active.masks, &target.connection) {
+        if !active.masks.covers(&target.connection) {
             return MaskView::Nothing;
         }
         let Some(catalog) = catalog else { return MaskView::Blind };
-        let plan = self.plan(active, target, catalog);
-        MaskView::new(plan, catalog.clone(), sees)
+        MaskView::new(self.plan(active, target, catalog), sees)
     }
 
     fn plan(&self, active: &Active, target: &Target, catalog: &Arc<Catalog>) -> Arc<MaskPlan> {

@@ -4,8 +4,8 @@ use crate::engine::PolicyEngine;
 use crate::session::Decider;
 use proxy_core::pipeline::{NotReady, SessionFacts};
 use proxy_core::{
-    CopyShape, Decision, Facts, Principal, Request, RequestId, RequestKind, SessionAuthorizer as _, SessionId, Statement, Target, Timestamp,
-    Verdict,
+    CopyShape, Decision, Facts, Principal, Request, RequestId, RequestKind, SessionAuthorizer as _, SessionId, Statement, Target,
+    Timestamp, Verdict,
 };
 use serde::Serialize;
 use std::fmt;

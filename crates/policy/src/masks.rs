@@ -1,22 +1,10 @@
-//! What a principal may not see in clear on a target, and what that means for one statement.
+//! What a principal may not see in clear on a target, and what that means for one request.
 
-use crate::sql::Analysis;
-use masking::{MaskPlan, MaskRules};
-use proxy_core::{Catalog, CopyShape, Disclosure};
+use crate::sql::{Analysis, SqlState};
+use masking::{Circumstances, Flows, MaskPlan, Refusal};
+use proxy_core::{CopyShape, Disclosure};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Why a request is refused on account of what it would show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) message: String,
-    pub(crate) remedy: String,
-}
-
-/// Whether any mask rule is about `connection`.
-pub(crate) fn covers(rules: &MaskRules, connection: &str) -> bool {
-    rules.connections.iter().any(|c| c == connection)
-}
 
 /// What is hidden from one principal on one target.
 #[derive(Debug)]
@@ -25,12 +13,13 @@ pub(crate) enum MaskView {
     Nothing,
     /// Rules are about the connection, but its catalogue is not known: which columns they mean cannot be told.
     Blind,
-    /// These classes of the plan.
+    /// These classes of the plan; at least one.
     Classes { plan: Arc<MaskPlan>, hidden: BTreeSet<String> },
 }
 
 impl MaskView {
-    pub(crate) fn new(plan: Arc<MaskPlan>, _catalog: Arc<Catalog>, sees: impl Fn(&str) -> bool) -> Self {
+    /// What `plan` hides from whoever `sees` some of its classes.
+    pub(crate) fn new(plan: Arc<MaskPlan>, sees: impl Fn(&str) -> bool) -> Self {
         let hidden: BTreeSet<String> = plan.classes().into_iter().filter(|class| !sees(class)).collect();
         if hidden.is_empty() { Self::Nothing } else { Self::Classes { plan, hidden } }
     }
@@ -46,27 +35,56 @@ impl MaskView {
         }
     }
 
-    pub(crate) fn disclose(&self, analyses: &[Arc<Analysis>]) -> Result<Disclosure, Refusal> {
+    /// What may come back of a request that is all of `analyses` (one, or those that a name may stand for),
+    /// and whether it changes what names mean.
+    ///
+    /// # Errors
+    /// It would show what is hidden in a way that cannot be masked.
+    pub(crate) fn disclose(
+        &self,
+        analyses: &[Arc<Analysis>],
+        state: &SqlState,
+        catalog_stale: bool,
+    ) -> Result<(Disclosure, bool), Refusal> {
         let (plan, hidden) = match self {
-            Self::Nothing => return Ok(Disclosure::default()),
+            Self::Nothing => return Ok((Disclosure::default(), false)),
             Self::Blind => return blind(analyses),
             Self::Classes { plan, hidden } => (plan, hidden),
         };
-        let mut all = Disclosure::default();
-        for _analysis in analyses {
-            let one = masking::disclose(plan, hidden).map_err(|r| Refusal { message: r.message, remedy: r.remedy })?;
-            all = Disclosure { rules: all.rules.or(one.rules), withhold_messages: all.withhold_messages || one.withhold_messages, copy: CopyShape::Pass };
+        let names = state.names(plan.catalog());
+        let mut flows = Flows::default();
+        for analysis in analyses {
+            match &analysis.tree {
+                Some(tree) => flows.merge(masking::flows(tree, plan, &names)),
+                None if analysis.facts.unknown.is_empty() => {}
+                None => return Err(unparsed()),
+            }
         }
-        Ok(all)
+        let copy = analyses.iter().find_map(|analysis| analysis.copy.as_ref()).and_then(crate::sql::CopyStatement::out);
+        let redefines = flows.redefines;
+        let disclosure = masking::disclose(plan, hidden, &flows, &Circumstances { copy, catalog_stale })?;
+        // Whether a name stands for a COPY or for something else is not known: its stream cannot be read.
+        if analyses.len() > 1 && !matches!(disclosure.copy, CopyShape::Pass) {
+            return Err(unparsed());
+        }
+        Ok((disclosure, redefines))
     }
 }
 
-fn blind(analyses: &[Arc<Analysis>]) -> Result<Disclosure, Refusal> {
-    if analyses.iter().all(|analysis| analysis.relations.is_empty() && analysis.functions.is_empty()) {
-        return Ok(Disclosure::default());
+fn unparsed() -> Refusal {
+    Refusal {
+        message: "it cannot be told whether this request would show columns that are masked".to_owned(),
+        remedy: "write it in simpler terms, or ask for the action unmask on the classes of this connection".to_owned(),
+    }
+}
+
+fn blind(analyses: &[Arc<Analysis>]) -> Result<(Disclosure, bool), Refusal> {
+    let parsed = |analysis: &Arc<Analysis>| analysis.tree.is_some() && analysis.facts.unknown.is_empty();
+    if analyses.iter().all(|analysis| parsed(analysis) && analysis.relations.is_empty() && analysis.functions.is_empty()) {
+        return Ok((Disclosure::default(), false));
     }
     Err(Refusal {
-        message: "columns of this connection are classified, but its catalogue could not be loaded, so it cannot be told which ones this request would show".to_owned(),
+        message: "columns of this connection are classified, but its catalogue could not be loaded, so it cannot be told which of them this request would show".to_owned(),
         remedy: "try again; if it lasts, `sallyport check --connect` says why the catalogue cannot be loaded".to_owned(),
     })
 }

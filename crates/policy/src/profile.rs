@@ -1,7 +1,7 @@
 //! What is remembered for one principal on one target, for all its sessions on one thread.
 
 use crate::cache::Cache;
-use crate::evaluate::{Subject, read_claims};
+use crate::evaluate::{Outcome, Subject, read_claims};
 use crate::limits::{CACHED_BYTES_MAX, CACHED_DECISIONS_MAX, PROFILES_MAX};
 use crate::masks::MaskView;
 use crate::session::Remembered;
@@ -35,6 +35,8 @@ pub(crate) struct ProfileKey {
     owner: Option<String>,
     tags: BTreeMap<String, String>,
     settings: Vec<(String, String)>,
+    /// The schemas that the session searched when it began: a server's default may change meanwhile.
+    search_path: Option<Vec<String>>,
     /// If a policy reads it.
     source: Option<IpAddr>,
     /// If a policy reads it.
@@ -42,7 +44,13 @@ pub(crate) struct ProfileKey {
 }
 
 impl ProfileKey {
-    pub(crate) fn new(engine: u64, set: &PolicySet, session: &SessionFacts, source: IpAddr) -> Self {
+    pub(crate) fn new(
+        engine: u64,
+        set: &PolicySet,
+        session: &SessionFacts,
+        source: IpAddr,
+        search_path: Option<Vec<String>>,
+    ) -> Self {
         let (principal, target) = (&session.principal, &session.target);
         let Target { connection, address, database, upstream_user, owner, tags } = &**target;
         Self {
@@ -62,6 +70,7 @@ impl ProfileKey {
             owner: owner.clone(),
             tags: tags.clone(),
             settings: session.settings.clone(),
+            search_path,
             source: set.reads().context("source").then_some(source),
             application: set.reads().context("application").then(|| session.application.clone()),
         }
@@ -102,6 +111,8 @@ pub(crate) fn hour(set: &PolicySet, now: Timestamp) -> i64 {
 pub(crate) struct Memory {
     pub(crate) stamp: Stamp,
     pub(crate) decisions: Cache<Remembered>,
+    /// Cedar's answers to single operations: a new statement on known tables costs no evaluation.
+    pub(crate) outcomes: Cache<Outcome>,
     /// Which classes are masked, and how; `None`: not yet worked out under this stamp.
     pub(crate) masks: Option<Arc<MaskView>>,
 }
@@ -112,6 +123,7 @@ impl Memory {
         if !self.stamp.same(stamp) {
             self.stamp = stamp.clone();
             self.decisions.clear();
+            self.outcomes.clear();
             self.masks = None;
         }
     }
@@ -133,18 +145,18 @@ thread_local! {
 }
 
 /// The profile of `session` under `set`.
-pub(crate) fn profile(engine: u64, set: &Arc<PolicySet>, session: &SessionFacts, source: IpAddr) -> Arc<Profile> {
-    let key = ProfileKey::new(engine, set, session, source);
+pub(crate) fn profile(key: ProfileKey, set: &Arc<PolicySet>, session: &SessionFacts) -> Arc<Profile> {
     PROFILES.with_borrow_mut(|profiles| {
         if let Some(known) = profiles.get(&key) {
             return known.clone();
         }
-        make_room(profiles, engine, set.digest());
+        make_room(profiles, key.engine, set.digest());
         let made = Arc::new(Profile {
             subject: Subject::new(set.clone(), &session.principal, &session.target),
             memory: Mutex::new(Memory {
                 stamp: Stamp::default(),
                 decisions: Cache::new(CACHED_DECISIONS_MAX, CACHED_BYTES_MAX),
+                outcomes: Cache::new(CACHED_DECISIONS_MAX, CACHED_BYTES_MAX),
                 masks: None,
             }),
         });
@@ -156,9 +168,7 @@ pub(crate) fn profile(engine: u64, set: &Arc<PolicySet>, session: &SessionFacts,
 /// Forgets the profiles of sets that are not active any more (no session will ask for them), and, if there
 /// are many, one that has no session. Where all have sessions, their number has a limit of its own.
 fn make_room(profiles: &mut HashMap<ProfileKey, Arc<Profile>>, engine: u64, digest: &str) {
-    profiles.retain(|key, profile| {
-        key.engine != engine || key.policies == digest || Arc::strong_count(profile) > 1
-    });
+    profiles.retain(|key, profile| key.engine != engine || key.policies == digest || Arc::strong_count(profile) > 1);
     if profiles.len() >= PROFILES_MAX {
         let idle = profiles.iter().find(|(_, profile)| Arc::strong_count(profile) == 1);
         if let Some(key) = idle.map(|(key, _)| key.clone()) {

@@ -3,19 +3,20 @@
 use crate::cache::Cache;
 use crate::changes::{Boundary, CatalogChanges};
 use crate::engine::{Active, Shared};
-use crate::evaluate::{CONNECT, Circumstances, Subject, on_connection, required};
+use crate::evaluate::{CONNECT, Circumstances, Outcome, Subject, on_connection, required};
 use crate::large_objects;
 use crate::limits::{CACHED_BYTES_MAX, CACHED_KEY_MAX, OPERATIONS_MAX, SESSION_DECISIONS_MAX, UNRESOLVED_REFRESH_MIN};
-use crate::masks::{self, MaskView};
-use crate::profile::{Profile, Stamp, hour, profile};
+use crate::masks::MaskView;
+use crate::profile::{Profile, ProfileKey, Stamp, hour, profile};
 use crate::set::LoadedPolicy;
 use crate::sql::{self, Analysis, SqlState};
 use crate::verdict::{Asked, Judgement, judge};
 use bytes::Bytes;
+use masking::Refusal;
 use proxy_core::pipeline::{Approval, ApprovalRule, NotReady, SessionFacts};
 use proxy_core::{
-    Decision, DenyReason, Disclosure, Facts, Request, RequestId, RequestKind,
-    SessionAuthorizer, Statement, Timestamp, Verdict,
+    Decision, DenyReason, Disclosure, Facts, Operation, Request, RequestId, RequestKind, SessionAuthorizer, Statement, Timestamp,
+    Verdict,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,6 +49,8 @@ pub(crate) struct Decided {
     state: Option<u64>,
     /// What it does to a transaction.
     transaction: Boundary,
+    /// Whether the catalogue is old when it has run.
+    changes_catalog: bool,
 }
 
 /// What a session's decisions depend on, and what it remembers.
@@ -56,6 +59,8 @@ pub(crate) struct Decider {
     session: SessionFacts,
     source: IpAddr,
     active: Arc<Active>,
+    /// The schemas that the session searched when it began, if that is known.
+    search_path: Option<Vec<String>>,
     /// [`Shared::generation`] when `active` was taken.
     seen_policies: u64,
     /// The catalogue source's generation when the stamp's catalogue was taken.
@@ -82,8 +87,11 @@ impl Decider {
         let catalog = shared.catalogs.current(&session.target);
         let state = SqlState::new(&session.settings, catalog.as_deref());
         let stamp = Stamp { catalog, masks: active.masks_generation, hour: 0 };
-        let profile = profile(shared.id, &active.set, session, source);
+        let search_path = stamp.catalog.as_ref().map(|catalog| catalog.search_path.clone());
+        let profile =
+            profile(ProfileKey::new(shared.id, &active.set, session, source, search_path.clone()), &active.set, session);
         Self {
+            search_path,
             pristine: state.generation(),
             session: session.clone(),
             own: None,
@@ -106,7 +114,9 @@ impl Decider {
     fn renew(&mut self, now: Timestamp) {
         if self.shared.generation() != self.seen_policies {
             (self.active, self.seen_policies) = self.shared.active();
-            self.profile = profile(self.shared.id, &self.active.set, &self.session, self.source);
+            let path = self.search_path.clone();
+            let key = ProfileKey::new(self.shared.id, &self.active.set, &self.session, self.source, path);
+            self.profile = profile(key, &self.active.set, &self.session);
             self.stamp.masks = self.active.masks_generation;
             self.own = None;
         }
@@ -123,7 +133,13 @@ impl Decider {
     }
 
     /// A statement that came as text.
-    fn sql(&mut self, now: Timestamp, request: &Request, text: &Bytes, approval: Option<&Approval>) -> Result<Decision, NotReady> {
+    fn sql(
+        &mut self,
+        now: Timestamp,
+        request: &Request,
+        text: &Bytes,
+        approval: Option<&Approval>,
+    ) -> Result<Decision, NotReady> {
         let settled = self.changes.settled();
         let lexed = self.make_key(text);
         if settled && let Some(found) = self.recall(text) {
@@ -181,7 +197,9 @@ impl Decider {
 
     fn look_up(&mut self) -> Option<Remembered> {
         let generation = self.state.generation();
-        if generation != self.pristine && let Some(own) = &mut self.own {
+        if generation != self.pristine
+            && let Some(own) = &mut self.own
+        {
             if !self.own_stamp.same(&self.stamp) {
                 own.clear();
             } else if let Some(found) = own.get(&self.key).filter(|found| found.holds(generation)) {
@@ -251,7 +269,7 @@ impl Decider {
             self.changes.stale = false;
             return Err(self.refresh());
         }
-        if self.stamp.catalog.is_none() && names && masks::covers(&self.active.masks, &self.session.target.connection) {
+        if self.stamp.catalog.is_none() && names && self.active.masks.covers(&self.session.target.connection) {
             let asked = self.asked_for_catalog.is_some_and(|at| now.micros_since(at) < UNRESOLVED_REFRESH_MIN.as_micros() as u64);
             if !asked {
                 self.asked_for_catalog = Some(now);
@@ -267,11 +285,16 @@ impl Decider {
     /// Decides a request that is all of `analyses`: one, or those that a name may stand for.
     fn decide_analyses(&mut self, now: Timestamp, statement: Option<&str>, analyses: Vec<Arc<Analysis>>) -> Decided {
         let facts = merged(&analyses);
-        let disclosure = self.disclose(now, &analyses, &facts);
+        let disclosed = self.mask_view(now).disclose(&analyses, &self.state, self.changes.under_way());
+        let (disclosure, redefines) = match disclosed {
+            Ok((disclosure, redefines)) => (Ok(disclosure), redefines),
+            Err(refusal) => (Err(refusal), false),
+        };
         let stateful = analyses.iter().any(|analysis| analysis.depends_on_state);
         let mut decided = self.decide_facts(now, &facts, statement, disclosure);
         decided.state = (stateful || analyses.len() != 1).then(|| self.state.generation());
         decided.transaction = analyses.iter().map(|analysis| Boundary::of(analysis)).fold(Boundary::None, Boundary::and_then);
+        decided.changes_catalog = redefines || analyses.iter().any(|analysis| analysis.changes_catalog);
         decided.analyses = analyses;
         decided
     }
@@ -281,12 +304,14 @@ impl Decider {
         now: Timestamp,
         facts: &Facts,
         statement: Option<&str>,
-        disclosure: Result<Disclosure, masks::Refusal>,
+        disclosure: Result<Disclosure, Refusal>,
     ) -> Decided {
         let facts = self.with_unread_text(facts, statement);
         let judgement = match &self.profile.subject {
             Ok(subject) => self.judge(now, subject, &facts, statement.unwrap_or("")),
-            Err(error) => refused(format!("the policies cannot be evaluated: {error}"), "report this to those who run the gateway"),
+            Err(error) => {
+                refused(format!("the policies cannot be evaluated: {error}"), "report this to those who run the gateway")
+            }
         };
         self.decided(judgement, facts, disclosure)
     }
@@ -308,8 +333,34 @@ impl Decider {
             return refused(what, "split it into several");
         }
         let circumstances = Circumstances { unknown: unknowns(facts), ..self.circumstances(now, &facts.kinds, statement) };
-        let outcomes = subject.decide(&operations, &circumstances);
+        let outcomes = if self.active.reads_operations_alone {
+            self.outcomes(subject, &operations, &circumstances)
+        } else {
+            subject.decide(&operations, &circumstances)
+        };
         judge(self.asked(facts), &operations, &outcomes)
+    }
+
+    /// Cedar's answers to `operations`, those that it gave before from memory.
+    fn outcomes(&self, subject: &Subject, operations: &[Operation], circumstances: &Circumstances<'_>) -> Vec<Outcome> {
+        let keys: Vec<Vec<u8>> = operations.iter().map(operation_key).collect();
+        let mut known: Vec<Option<Outcome>> = {
+            let mut memory = self.profile.memory.lock();
+            memory.renew(&self.stamp);
+            keys.iter().map(|key| memory.outcomes.get(key).cloned()).collect()
+        };
+        let asked = operations.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let asked: Vec<Operation> = asked.map(|(operation, _)| operation.clone()).collect();
+        let mut answers = subject.decide(&asked, circumstances).into_iter();
+        let mut memory = self.profile.memory.lock();
+        for (slot, key) in known.iter_mut().zip(&keys).filter(|(slot, _)| slot.is_none()) {
+            *slot = answers.next();
+            if let Some(outcome) = slot {
+                memory.outcomes.insert(key, outcome.clone());
+            }
+        }
+        let missing = || Outcome::Failed { policy: None, error: "an operation was not decided".to_owned() };
+        known.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect()
     }
 
     fn asked<'a>(&'a self, facts: &'a Facts) -> Asked<'a> {
@@ -317,18 +368,11 @@ impl Decider {
     }
 
     fn circumstances<'a>(&'a self, now: Timestamp, kinds: &'a [String], statement: &'a str) -> Circumstances<'a> {
-        Circumstances {
-            kinds,
-            unknown: Vec::new(),
-            statement,
-            application: &self.session.application,
-            source: self.source,
-            now,
-        }
+        Circumstances { kinds, unknown: Vec::new(), statement, application: &self.session.application, source: self.source, now }
     }
 
     /// Makes decisions of a judgement and of what may come back.
-    fn decided(&self, judgement: Judgement, facts: Facts, disclosure: Result<Disclosure, masks::Refusal>) -> Decided {
+    fn decided(&self, judgement: Judgement, facts: Facts, disclosure: Result<Disclosure, Refusal>) -> Decided {
         let (verdict, policies, disclosure) = match (judgement.verdict, disclosure) {
             (Verdict::Deny(reason), _) => (Verdict::Deny(reason), judgement.policies, Disclosure::default()),
             // Nobody can approve what would show columns that are to be masked: it is refused at once.
@@ -350,14 +394,16 @@ impl Decider {
             let policies: BTreeSet<Arc<str>> = policies.collect();
             Decision { verdict: Verdict::Allow, policies: policies.into_iter().collect(), ..plain.clone() }
         });
-        Decided { analyses: Vec::new(), plain, approved, state: None, transaction: Boundary::None }
+        Decided { analyses: Vec::new(), plain, approved, state: None, transaction: Boundary::None, changes_catalog: false }
     }
 
     /// Chooses the decision that holds with or without the approval, and takes up what the request does to
     /// the session if it is to be forwarded.
     fn settle(&mut self, request: &Request, decided: &Decided, approval: Option<&Approval>) -> Decision {
         let chosen = match (&decided.approved, &decided.plain.verdict) {
-            (Some(approved), Verdict::Hold(rule)) if approval.is_some_and(|approval| satisfies(approval, rule, &decided.plain)) => {
+            (Some(approved), Verdict::Hold(rule))
+                if approval.is_some_and(|approval| satisfies(approval, rule, &decided.plain)) =>
+            {
                 approved
             }
             (Some(_) | None, _) => &decided.plain,
@@ -383,8 +429,7 @@ impl Decider {
             for analysis in &decided.analyses {
                 self.state.apply(analysis);
             }
-            let changes = decided.analyses.iter().any(|analysis| analysis.changes_catalog);
-            self.changes.forwarded(request.id, changes, decided.transaction);
+            self.changes.forwarded(request.id, decided.changes_catalog, decided.transaction);
         }
     }
 
@@ -402,15 +447,6 @@ impl Decider {
         let view = Arc::new(self.shared.mask_view(&self.active, &self.session.target, self.stamp.catalog.as_ref(), sees));
         memory.masks = Some(view.clone());
         view
-    }
-
-    fn disclose(&self, now: Timestamp, analyses: &[Arc<Analysis>], facts: &Facts) -> Result<Disclosure, masks::Refusal> {
-        let view = self.mask_view(now);
-        if view.hides_nothing() {
-            return Ok(Disclosure::default());
-        }
-        self.changes.check(analyses, facts)?;
-        view.disclose(analyses)
     }
 
     // ---- Other statements ---------------------------------------------------------------------------
@@ -440,7 +476,7 @@ impl Decider {
         }
         let replicates = facts.operations.iter().any(|operation| operation.action == "replicate");
         let disclosure = if replicates && !self.mask_view(now).hides_nothing() {
-            Err(masks::Refusal {
+            Err(Refusal {
                 message: "a replication stream would carry columns that are masked".to_owned(),
                 remedy: "ask for the action unmask on the classes of this connection".to_owned(),
             })
@@ -524,13 +560,27 @@ impl Remembered {
 
 /// Whether `approval` is what `rule` asks for: from all the groups, and under the same policy set.
 fn satisfies(approval: &Approval, rule: &ApprovalRule, decision: &Decision) -> bool {
-    approval.policy_version == decision.policy_version
-        && rule.reviewers.iter().all(|group| approval.reviewers.contains(group))
+    approval.policy_version == decision.policy_version && rule.reviewers.iter().all(|group| approval.reviewers.contains(group))
 }
 
 fn refused(what: impl Into<String>, remedy: &str) -> Judgement {
     let reason = DenyReason { policy: None, what: what.into(), remedy: remedy.to_owned() };
     Judgement { verdict: Verdict::Deny(reason), policies: Vec::new(), once_approved: Vec::new() }
+}
+
+/// The whole of an operation, every part with its length.
+fn operation_key(operation: &Operation) -> Vec<u8> {
+    let kind = operation.object.kind.as_str();
+    let mut key = vec![match operation.has_where {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    }];
+    for part in [operation.action.as_str(), kind].into_iter().chain(operation.object.path.iter().map(String::as_str)) {
+        key.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        key.extend_from_slice(part.as_bytes());
+    }
+    key
 }
 
 fn unknowns(facts: &Facts) -> Vec<String> {
