@@ -28,15 +28,6 @@ pub enum CopyError {
     RowTooLong,
 }
 
-/// Whether text in this client encoding may have bytes below 128 inside a character: then a delimiter cannot
-/// be told from a part of one (`PG_ENCODING_IS_CLIENT_ONLY` in src/include/mb/pg_wchar.h).
-#[must_use]
-pub fn embeds_ascii(encoding: &[u8]) -> bool {
-    [&b"SJIS"[..], b"BIG5", b"GBK", b"UHC", b"GB18030", b"JOHAB", b"SHIFT_JIS_2004"]
-        .iter()
-        .any(|unsafe_one| unsafe_one.eq_ignore_ascii_case(encoding))
-}
-
 /// Whether it is the binary format.
 #[must_use]
 pub fn is_binary(format: &CopyFormat) -> bool {
@@ -600,11 +591,5 @@ mod tests {
         rewriter.feed(&[b'a'; 60], &mut out).unwrap();
         assert_eq!(rewriter.finish(), Err(CopyError::Malformed));
         assert_eq!(rewriter.feed(&[b'a'; 60], &mut out), Err(CopyError::RowTooLong));
-    }
-
-    #[test]
-    fn encodings_that_hide_delimiters_are_known() {
-        assert!(embeds_ascii(b"SJIS") && embeds_ascii(b"gbk"));
-        assert!(!embeds_ascii(b"UTF8") && !embeds_ascii(b"LATIN1"));
     }
 }

@@ -63,38 +63,64 @@ pub(crate) fn value_format(code: FormatCode) -> ValueFormat {
     if code == FormatCode::TEXT { ValueFormat::Text } else { ValueFormat::Binary }
 }
 
-/// Whether SQL text may make or drop names that this protocol also gives: statements and cursors.
+/// What SQL may do to the names that this protocol gives too: statements and portals.
 ///
-/// A SQL `DEALLOCATE s` followed by `PREPARE s AS …` changes what the protocol's `Bind` to `s` runs. These
-/// are keywords, so they stand in the text as they are; what stands in strings and comments errs on the
-/// safe side.
+/// A SQL `DEALLOCATE s` followed by `PREPARE s AS …` changes what the protocol's `Bind` to `s` runs. The words
+/// are keywords, so they stand in the text as they are; what stands in strings and comments errs on the safe
+/// side. What was really run, the completion tags say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NameEffects {
-    /// May drop a prepared statement: `DEALLOCATE`, `DISCARD`.
+    /// Drops a prepared statement: `DEALLOCATE`, `DISCARD`.
     pub drops: bool,
-    /// May make one: `PREPARE`.
+    /// Makes one: `PREPARE`.
     pub prepares: bool,
-    /// May make a cursor: `DECLARE`.
-    pub declares: bool,
+    /// Makes or drops cursors: `DECLARE`, `CLOSE`, `ROLLBACK`.
+    pub cursors: bool,
+    /// Runs code whose tag does not say what it did: `DO`, `CALL`. Only of tags.
+    pub hidden: bool,
 }
 
 impl NameEffects {
-    /// Of this text.
+    /// What this text may do.
     #[must_use]
-    pub fn of(sql: &[u8]) -> Self {
+    pub fn of_text(sql: &[u8]) -> Self {
         let mut effects = Self::default();
+        let mut inside = false;
         for (at, byte) in sql.iter().enumerate() {
-            // Each of the words begins with one of these, and few other places do.
-            if !matches!(byte | 0x20, b'd' | b'p') {
-                continue;
+            let begins_word = !std::mem::replace(&mut inside, is_word(*byte));
+            if begins_word && matches!(byte | 0x20, b'c' | b'd' | b'p' | b'r') {
+                let rest = sql.get(at..).unwrap_or_default();
+                let length = rest.iter().position(|b| !is_word(*b)).unwrap_or(rest.len());
+                let is = |word: &[u8]| rest.get(..length).is_some_and(|found| found.eq_ignore_ascii_case(word));
+                effects.drops |= is(b"deallocate") || is(b"discard");
+                effects.prepares |= is(b"prepare");
+                effects.cursors |= is(b"declare") || is(b"close") || is(b"rollback");
             }
-            let rest = sql.get(at..).unwrap_or_default();
-            let begins = |word: &[u8]| rest.get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word));
-            effects.drops |= begins(b"deallocate") || begins(b"discard");
-            effects.prepares |= begins(b"prepare");
-            effects.declares |= begins(b"declare");
         }
         effects
+    }
+
+    /// What a command with this tag did.
+    #[must_use]
+    pub fn of_tag(tag: &[u8]) -> Self {
+        let first = tag.split(|b| *b == b' ').next().unwrap_or_default();
+        Self {
+            drops: first == b"DEALLOCATE" || first == b"DISCARD",
+            prepares: first == b"PREPARE",
+            cursors: first == b"DECLARE" || first == b"CLOSE" || first == b"ROLLBACK",
+            hidden: first == b"DO" || first == b"CALL",
+        }
+    }
+
+    /// Either's.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            drops: self.drops || other.drops,
+            prepares: self.prepares || other.prepares,
+            cursors: self.cursors || other.cursors,
+            hidden: self.hidden || other.hidden,
+        }
     }
 
     /// Whether it has any.
@@ -102,6 +128,11 @@ impl NameEffects {
     pub fn any(self) -> bool {
         self != Self::default()
     }
+}
+
+/// Whether a byte can be in a word of SQL.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
 }
 
 #[cfg(test)]
@@ -117,10 +148,13 @@ mod tests {
 
     #[test]
     fn texts_that_touch_names_are_seen() {
-        assert_eq!(NameEffects::of(b"select * from products"), NameEffects::default());
-        assert!(NameEffects::of(b"begin; Deallocate s; PREPARE s AS delete from t").drops);
-        assert!(NameEffects::of(b"begin; deallocate s; PREPARE s AS delete from t").prepares);
-        assert!(NameEffects::of(b"DISCARD ALL").drops);
-        assert!(NameEffects::of(b"dEcLaRe c cursor for select 1").declares);
+        assert_eq!(NameEffects::of_text(b"select declared_value, closed, x_close from products"), NameEffects::default());
+        let both = NameEffects::of_text(b"begin; Deallocate s; PREPARE s AS delete from t");
+        assert!(both.drops && both.prepares && !both.cursors);
+        assert!(NameEffects::of_text(b"DISCARD ALL").drops);
+        assert!(NameEffects::of_text(b"dEcLaRe c cursor for select 1").cursors);
+        assert!(NameEffects::of_text(b"select 1;close").cursors);
+        assert!(NameEffects::of_tag(b"CLOSE CURSOR ALL").cursors && NameEffects::of_tag(b"DO").hidden);
+        assert_eq!(NameEffects::of_tag(b"SELECT 1"), NameEffects::default());
     }
 }

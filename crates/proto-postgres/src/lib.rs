@@ -37,6 +37,7 @@
 )]
 
 pub mod copy;
+pub mod dialect;
 pub mod dump;
 pub mod error;
 pub mod facts;

@@ -3,6 +3,7 @@
 use super::login::Caller;
 use super::ready::Ready;
 use super::{Core, State};
+use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::frame::{Frame, Reader, make_room, peek, write};
 use crate::limits::{UPSTREAM_GREETING_MAX, UPSTREAM_LOGIN_MESSAGE_MAX};
@@ -41,8 +42,8 @@ pub(super) struct Greeting {
     pub(super) messages: BytesMut,
     /// The key that cancels at the upstream.
     pub(super) key: Option<(u32, Bytes)>,
-    /// `client_encoding`, as last reported.
-    pub(super) encoding: Vec<u8>,
+    /// How the upstream reads text.
+    pub(super) dialect: Dialect,
 }
 
 /// Logging in upstream.
@@ -174,9 +175,7 @@ impl UpstreamLogin {
             (UpstreamTag::NOTICE_RESPONSE, _) => self.collect(frame),
             (UpstreamTag::PARAMETER_STATUS, Phase::Settling) => {
                 let status = ParameterStatus::parse(&body).map_err(malformed)?;
-                if status.name == b"client_encoding" {
-                    self.greeting.encoding = status.value.to_vec();
-                }
+                self.greeting.dialect.hear(&status);
                 self.collect(frame)
             }
             (UpstreamTag::BACKEND_KEY_DATA, Phase::Settling) => {
@@ -248,6 +247,9 @@ impl UpstreamLogin {
     /// The client hears that it is in: what the upstream said of itself, and a key of the gateway's own.
     fn ready(&mut self, core: &mut Core, status: TransactionStatus) -> State {
         let greeting = std::mem::take(&mut self.greeting);
+        if let Some((message, hint)) = greeting.dialect.unreadable() {
+            return core.fatal(SqlState::NOT_SUPPORTED, message, hint, CloseReason::LoginRefused);
+        }
         let key = core.config.cancel_key.clone();
         let length = if self.caller.version >= ProtocolVersion::V3_2 { key.secret.len() } else { 4 };
         let mut out = BytesMut::with_capacity(greeting.messages.len().saturating_add(64));
@@ -257,7 +259,7 @@ impl UpstreamLogin {
         status.encode(&mut out);
         core.send_client(out.freeze());
         core.push(Action::Established);
-        State::Ready(Box::new(Ready::new(core, self.permit, greeting.key, &greeting.encoding)))
+        State::Ready(Box::new(Ready::new(core, self.permit, greeting.key, greeting.dialect)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Denials, holds, cancels while held.
 
 use crate::common::*;
-use proto_postgres::message::{ClientMessage, Close, Target, UpstreamMessage};
+use proto_postgres::message::{ClientMessage, Close, ParameterStatus, Target, UpstreamMessage};
 use proto_testkit::Seen;
 use proxy_core::record::OutcomeStatus;
 use proxy_core::session::{Denial, DenialKind, EndReason};
@@ -217,4 +217,22 @@ fn a_session_that_ends_while_held_withdraws_too() {
     pg.input(Input::End(EndReason::Expired));
     assert_eq!(pg.take_seen(), Some(Seen::Withdraw(RequestId(1), RequestId(1))));
     assert!(lines(Peer::Upstream, &pg.take_client())[1].starts_with("ErrorResponse FATAL 57P01"));
+}
+
+#[test]
+fn statements_are_refused_while_the_server_would_read_them_otherwise() {
+    // `select 'x\', ' ; delete from t; --'` is one harmless select, or it deletes: the server says which.
+    let status = |name, value| UpstreamMessage::ParameterStatus(ParameterStatus { name, value });
+    for (name, value) in [(&b"standard_conforming_strings"[..], &b"off"[..]), (b"client_encoding", b"SJIS")] {
+        let mut pg = ready();
+        pg.upstream_sends(upstream(&[status(name, value)]));
+        assert_eq!(names(Peer::Upstream, &pg.take_client()), ["ParameterStatus"]);
+        pg.client_sends(query("select 'x\\', ' ; delete from t; --'"));
+        assert_eq!(pg.waiting(), 0);
+        assert_eq!(pg.take_upstream(), query("sallyport_denied"));
+        pg.upstream_sends(upstream(&[error("42601", SYNTAX), IDLE]));
+        assert!(lines(Peer::Upstream, &pg.take_client())[0].starts_with("ErrorResponse ERROR 0A000"));
+        pg.client_sends(client(&[parse("", "select 1"), SYNC]));
+        assert_eq!(lines(Peer::Client, &pg.take_upstream())[0], "Parse statement=sallyport_denied types=[] sallyport_denied");
+    }
 }

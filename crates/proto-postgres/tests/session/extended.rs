@@ -403,3 +403,17 @@ fn describe_of_a_statement_has_two_answers() {
     assert_eq!(pg.take_client(), answer);
     assert_eq!(pg.closed(), None);
 }
+
+#[test]
+fn a_portal_is_still_known_after_a_query_that_only_speaks_of_closing() {
+    let mut pg = ready();
+    pg.allow_all(Disclosure::default());
+    pg.client_sends(query("begin"));
+    pg.upstream_sends(upstream(&[complete("BEGIN"), OPEN]));
+    pg.client_sends(client(&[parse("", "select open, close from prices"), bind("p", "", &[]), execute_rows("p", 1), SYNC]));
+    pg.upstream_sends(upstream(&[PARSED, BOUND, row(&["1", "2"]), UpstreamMessage::PortalSuspended, OPEN]));
+    pg.client_sends(query("select 'close'"));
+    pg.upstream_sends(upstream(&[columns(&[("a", 0, 0)]), complete("SELECT 0"), OPEN]));
+    pg.client_sends(client(&[execute_rows("p", 1), SYNC]));
+    assert_eq!(sql(pg.asked().last().unwrap()), "select open, close from prices");
+}

@@ -422,3 +422,16 @@ fn the_credential_does_not_stay_in_the_read_buffer() {
     // What was not overwritten by the resize itself would show the secret; nothing of it can be left.
     assert!(!buffer.windows(7).any(|w| w == b"hunter2"));
 }
+
+#[test]
+fn a_login_whose_text_cannot_be_read_is_refused() {
+    let status = |name, value| UpstreamMessage::ParameterStatus(proto_postgres::message::ParameterStatus { name, value });
+    let mut pg = connected(false);
+    pg.upstream_sends(upstream(&[
+        UpstreamMessage::Authentication(Authentication::Ok),
+        status(b"client_encoding", b"SJIS"),
+        IDLE,
+    ]));
+    assert!(first_line(&mut pg).starts_with("ErrorResponse FATAL 0A000"));
+    assert_eq!(pg.closed(), Some(&CloseReason::LoginRefused));
+}

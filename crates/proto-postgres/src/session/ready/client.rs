@@ -172,13 +172,16 @@ impl Ready {
     fn query(&mut self, core: &mut Core, body: &[u8], span: Span) -> Result<Taken, Malformed> {
         let query = Query::parse(body)?;
         self.settle_parsed(core);
-        if query.text.len() > core.config.limits.statement_max {
-            self.push(span, &[Step::Query], Gate::Denied(too_long(core, "statement")), End::Query);
+        let refusal = self
+            .unreadable(core)
+            .or_else(|| (query.text.len() > core.config.limits.statement_max).then(|| too_long(core, "statement")));
+        if let Some(error) = refusal {
+            self.push(span, &[Step::Query], Gate::Denied(error), End::Query);
             return Ok(Taken::Yes);
         }
         let text = slice_of(&self.batch, query.text);
         let id = self.next_request();
-        self.names.will_run(id, NameEffects::of(query.text));
+        self.names.will_run(id, NameEffects::of_text(query.text));
         self.push(span, &[Step::Query], Gate::Awaiting(id), End::Query);
         core.push(Action::Decide(facts::request(id, RequestKind::Query, Statement::Sql(text))));
         Ok(Taken::Yes)
@@ -197,6 +200,10 @@ impl Ready {
     fn parse(&mut self, core: &mut Core, body: &[u8], span: Span) -> Result<Taken, Malformed> {
         let parse = Parse::parse(body)?;
         self.settle_parsed(core);
+        if let Some(error) = self.unreadable(core) {
+            self.push(span, &[], Gate::Denied(error), End::Middle);
+            return Ok(Taken::Yes);
+        }
         let too_many = self.names.len() >= core.config.limits.prepared_max
             || self.names.bytes().saturating_add(parse.query.len()) > PREPARED_BYTES_MAX;
         if parse.query.len() > core.config.limits.statement_max || too_many {
@@ -207,7 +214,7 @@ impl Ready {
         let prepared = Arc::new(Prepared {
             text: Bytes::copy_from_slice(parse.query),
             types: parse.types,
-            effects: NameEffects::of(parse.query),
+            effects: NameEffects::of_text(parse.query),
         });
         let name = Bytes::copy_from_slice(parse.name);
         let sequence = self.names.parse(name.clone(), prepared.clone());
@@ -307,6 +314,13 @@ impl Ready {
             _ => self.push(span, &[], Gate::Open, End::Terminate),
         }
         Taken::Yes
+    }
+
+    /// The error for statements while the server would read them otherwise than policy does.
+    fn unreadable(&self, core: &Core) -> Option<Bytes> {
+        let (message, hint) = self.dialect.unreadable()?;
+        let detail = reply::detail(core.config.id);
+        Some(Reply::error(SqlState::NOT_SUPPORTED, message, &detail, hint).frame())
     }
 
     fn next_request(&mut self) -> RequestId {

@@ -20,6 +20,7 @@ use self::names::Names;
 use self::queue::{Gate, Granted, Segment, Step};
 use self::running::Running;
 use super::Core;
+use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::frame::write;
 use crate::message::StartupPacket;
@@ -27,7 +28,7 @@ use crate::reply::{self, Reply};
 use crate::types::{ClientTag, SqlState};
 use bytes::{Bytes, BytesMut};
 use proxy_core::pipeline::Permit;
-use proxy_core::record::{Outcome, OutcomeStatus};
+use proxy_core::record::OutcomeStatus;
 use proxy_core::session::EndReason;
 use proxy_core::{Action, CloseReason, Input, Peer};
 use std::collections::VecDeque;
@@ -103,8 +104,8 @@ pub(super) struct Ready {
     refusing: bool,
     /// Bytes swallowed since; `None`: the cancel was sent.
     swallowed: Option<u64>,
-    /// Encoding of text towards the client.
-    encoding: Vec<u8>,
+    /// How the upstream reads text.
+    dialect: Dialect,
     fatal_seen: bool,
     deadline: Option<Deadline>,
     timed_out: bool,
@@ -113,7 +114,7 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn new(core: &mut Core, housekeeping: Permit, key: Option<(u32, Bytes)>, encoding: &[u8]) -> Self {
+    pub(super) fn new(core: &mut Core, housekeeping: Permit, key: Option<(u32, Bytes)>, dialect: Dialect) -> Self {
         let mut ready = Self {
             housekeeping,
             key,
@@ -141,7 +142,7 @@ impl Ready {
             interjections: Vec::new(),
             refusing: false,
             swallowed: None,
-            encoding: encoding.to_vec(),
+            dialect,
             fatal_seen: false,
             deadline: None,
             timed_out: false,
@@ -228,9 +229,12 @@ impl Ready {
         }
     }
 
-    /// Records an outcome.
-    fn finished(&mut self, core: &mut Core, outcome: Outcome) {
-        core.push(Action::Record(outcome));
+    /// Records what came of a request that was sent.
+    fn finished(&mut self, core: &mut Core, running: Running, status: OutcomeStatus) {
+        if status != OutcomeStatus::Skipped {
+            self.names.ran(running.request, running.effects, status == OutcomeStatus::Failed);
+        }
+        core.push(Action::Record(running.outcome(status, core.now)));
         if self.running.is_empty() {
             self.timed_out = false;
             self.set_deadline(core, false);

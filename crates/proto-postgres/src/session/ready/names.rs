@@ -106,8 +106,8 @@ pub(super) struct Names {
     bytes: usize,
     /// SQL may have dropped a statement of ours: one that SQL makes now may have its name.
     dropped_in_sql: bool,
-    /// The last request that may change names in SQL, while it is not answered.
-    effects: Option<(RequestId, NameEffects)>,
+    /// Requests whose text may change names in SQL, while they are not answered.
+    touching: VecDeque<(RequestId, NameEffects)>,
 }
 
 impl Names {
@@ -119,7 +119,7 @@ impl Names {
             next: 0,
             bytes: 0,
             dropped_in_sql: false,
-            effects: None,
+            touching: VecDeque::new(),
         }
     }
 
@@ -140,12 +140,12 @@ impl Names {
 
     pub(super) fn statement(&self, name: &[u8]) -> Found<Arc<Prepared>> {
         // The unnamed statement is out of reach of SQL.
-        let touched = !name.is_empty() && self.effects.is_some_and(|(_, effects)| effects.drops || effects.prepares);
+        let touched = !name.is_empty() && self.touching.iter().any(|(_, effects)| effects.drops || effects.prepares);
         if touched { Found::Unsettled } else { self.statements.find(name, self.epoch) }
     }
 
     pub(super) fn portal(&self, name: &[u8]) -> Found<Arc<Portal>> {
-        let touched = !name.is_empty() && self.effects.is_some_and(|(_, effects)| effects.declares);
+        let touched = !name.is_empty() && self.touching.iter().any(|(_, effects)| effects.cursors);
         if touched { Found::Unsettled } else { self.portals.find(name, self.epoch) }
     }
 
@@ -228,35 +228,31 @@ impl Names {
     /// A request that runs may change names in SQL: until it is answered, no name is settled.
     pub(super) fn will_run(&mut self, request: RequestId, effects: NameEffects) {
         if effects.any() {
-            let before = self.effects.map_or_else(NameEffects::default, |(_, before)| before);
-            let both = NameEffects {
-                drops: before.drops || effects.drops,
-                prepares: before.prepares || effects.prepares,
-                declares: before.declares || effects.declares,
-            };
-            self.effects = Some((request, both));
+            self.touching.push_back((request, effects));
         }
     }
 
     /// Whether a request is under way that may change names in SQL.
     pub(super) fn is_touched(&self) -> bool {
-        self.effects.is_some()
+        !self.touching.is_empty()
     }
 
-    /// All requests before `oldest` are answered (`None`: all).
+    /// Requests before `oldest` (`None`: all) are not under way any more.
     pub(super) fn answered_before(&mut self, oldest: Option<RequestId>) {
-        let Some((request, effects)) = self.effects else { return };
-        if oldest.is_some_and(|oldest| oldest <= request) {
-            return;
-        }
-        self.effects = None;
+        self.touching.retain(|(request, _)| oldest.is_some_and(|oldest| oldest <= *request));
+    }
+
+    /// A request ran. `done`: what its tags say that it did; `failed`: they do not say all.
+    pub(super) fn ran(&mut self, request: RequestId, done: NameEffects, failed: bool) {
+        let text = self.touching.iter().find(|(id, _)| *id == request).map_or_else(NameEffects::default, |(_, text)| *text);
+        let effects = if failed || done.hidden { done.or(text) } else { done };
         self.dropped_in_sql |= effects.drops;
         if effects.prepares && self.dropped_in_sql {
             // One of our names may be SQL's now. Policy knows all that was ever prepared under a name.
             self.statements.settled.retain(|name, _| name.is_empty());
             self.bytes = self.statements.settled.values().map(|prepared| prepared.text.len()).fold(0, usize::saturating_add);
         }
-        if effects.declares {
+        if effects.cursors {
             self.portals.settled.retain(|name, _| name.is_empty());
         }
     }
@@ -270,7 +266,7 @@ mod tests {
         Arc::new(Prepared {
             text: Bytes::from_static(text.as_bytes()),
             types: Vec::new(),
-            effects: NameEffects::of(text.as_bytes()),
+            effects: NameEffects::of_text(text.as_bytes()),
         })
     }
 
@@ -296,10 +292,26 @@ mod tests {
         let mut names = Names::new();
         let first = names.parse(Bytes::from_static(b"s"), prepared("select 1"));
         names.commit(first);
-        names.will_run(RequestId(1), NameEffects::of(b"deallocate s; prepare s as delete from t"));
+        names.will_run(RequestId(1), NameEffects::of_text(b"deallocate s; prepare s as delete from t"));
         assert_eq!(names.statement(b"s"), Found::Unsettled);
         names.answered_before(Some(RequestId(1)));
         assert_eq!(names.statement(b"s"), Found::Unsettled);
+        names.ran(RequestId(1), NameEffects::of_tag(b"DEALLOCATE").or(NameEffects::of_tag(b"PREPARE")), false);
+        names.answered_before(None);
+        assert_eq!(names.statement(b"s"), Found::Unknown);
+    }
+
+    #[test]
+    fn words_alone_change_nothing() {
+        let mut names = Names::new();
+        let first = names.parse(Bytes::from_static(b"s"), prepared("select 1"));
+        names.commit(first);
+        names.will_run(RequestId(1), NameEffects::of_text(b"select 'deallocate s; prepare s'"));
+        names.ran(RequestId(1), NameEffects::of_tag(b"SELECT 1"), false);
+        names.answered_before(None);
+        assert_eq!(names.statement(b"s"), Found::Known(prepared("select 1")));
+        names.will_run(RequestId(2), NameEffects::of_text(b"do 'deallocate s; prepare s'"));
+        names.ran(RequestId(2), NameEffects::of_tag(b"DO"), false);
         names.answered_before(None);
         assert_eq!(names.statement(b"s"), Found::Unknown);
     }

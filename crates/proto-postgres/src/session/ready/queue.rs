@@ -434,7 +434,7 @@ impl Ready {
                 if own {
                     running.fail(code);
                 }
-                self.finished(core, running.outcome(status, core.now));
+                self.finished(core, running, status);
             }
             // A failed Parse, Bind or Describe is the failure of the Execute that it was for.
             own &= !step.runs();

@@ -2,6 +2,7 @@
 
 use super::rows::Columns;
 use crate::copy::Rewriter;
+use crate::facts::NameEffects;
 use crate::limits::TAG_MAX;
 use bytes::{Bytes, BytesMut};
 use proxy_core::pipeline::Permit;
@@ -47,6 +48,8 @@ pub(super) struct Running {
     pub(super) masked: u32,
     pub(super) refused_columns: u32,
     classes: BTreeSet<String>,
+    /// What its tags say that it did to names.
+    pub(super) effects: NameEffects,
 }
 
 impl Running {
@@ -70,6 +73,7 @@ impl Running {
             masked: 0,
             refused_columns: 0,
             classes: BTreeSet::new(),
+            effects: NameEffects::default(),
         }
     }
 
@@ -100,6 +104,7 @@ impl Running {
 
     /// CommandComplete, EmptyQueryResponse or PortalSuspended: one result ends.
     pub(super) fn complete(&mut self, tag: &[u8]) {
+        self.effects = self.effects.or(NameEffects::of_tag(tag));
         if !tag.is_empty() && self.tags.len().saturating_add(tag.len()) < TAG_MAX {
             if !self.tags.is_empty() {
                 self.tags.extend_from_slice(b";");

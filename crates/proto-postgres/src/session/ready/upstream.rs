@@ -393,7 +393,7 @@ impl Ready {
     /// CopyOutResponse: whether and how the stream is rewritten.
     fn copy_out(&mut self, core: &mut Core, tag: UpstreamTag, body: &[u8]) -> Result<Fate, Error> {
         let response = CopyResponse::parse(body).map_err(Error::UpstreamMalformed)?;
-        let unsafe_encoding = copy::embeds_ascii(&self.encoding);
+        let unsafe_encoding = self.dialect.embeds_ascii();
         let limit = core.config.limits.masked_row_max;
         let Some(running) = self.copying_front(tag)? else { return Err(violation(tag)) };
         running.copying = Copying::Out(None);
@@ -532,9 +532,7 @@ impl Ready {
             UpstreamTag::NOTICE_RESPONSE => self.notice(tag, body),
             UpstreamTag::PARAMETER_STATUS => {
                 let status = ParameterStatus::parse(body).map_err(Error::UpstreamMalformed)?;
-                if status.name == b"client_encoding" {
-                    self.encoding = status.value.to_vec();
-                }
+                self.dialect.hear(&status);
                 Ok(Fate::Pass)
             }
             UpstreamTag::COPY_IN_RESPONSE => self.copy_in(tag, body),
@@ -565,7 +563,7 @@ impl Ready {
             (UpstreamTag::PARSE_COMPLETE, Step::Prepare(sequence)) => {
                 self.names.commit(sequence);
                 if let Some(running) = self.running.pop_front() {
-                    self.finished(core, running.outcome(OutcomeStatus::Completed, core.now));
+                    self.finished(core, running, OutcomeStatus::Completed);
                 }
                 Fate::Pass
             }
@@ -658,7 +656,7 @@ impl Ready {
                 self.expect.pop_front();
                 if let Some(mut running) = self.running.pop_front() {
                     running.complete(text);
-                    self.finished(core, running.outcome(OutcomeStatus::Completed, core.now));
+                    self.finished(core, running, OutcomeStatus::Completed);
                 }
             }
             Some(Step::Query) if !suspended => {
@@ -787,7 +785,7 @@ impl Ready {
             Some(Step::Query | Step::FunctionCall) => {
                 let Some(running) = self.running.pop_front_if(|running| running.answered) else { return Err(violation(tag)) };
                 let status = if running.failed() { OutcomeStatus::Failed } else { OutcomeStatus::Completed };
-                self.finished(core, running.outcome(status, core.now));
+                self.finished(core, running, status);
             }
             Some(Step::ShapeSync) => fate = self.shape_ready(core),
             // A Sync that a COPY was thought to have read.
