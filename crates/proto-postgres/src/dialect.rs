@@ -2,7 +2,7 @@
 //!
 //! Policy reads statements as the server does with `standard_conforming_strings` on and in an encoding whose
 //! characters hide no quote and no backslash. Where the server says otherwise, the same bytes can be another
-//! statement to it: `select 'x\\', ' ; delete from t; --'` deletes where backslashes escape. Then statements
+//! statement to it: `select 'x\', ' ; delete from t; --'` deletes where backslashes escape. Then statements
 //! are refused. The server reports both settings whenever they change, however that was done.
 
 use crate::message::ParameterStatus;

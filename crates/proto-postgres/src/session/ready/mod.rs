@@ -5,14 +5,17 @@
 //!                 (client.rs)         │            (queue.rs)          running: Running, …
 //!                                     └─denial──▶ a harmless failure
 //!  upstream bytes ─▶ matched against expect ─▶ pass | rewrite | swallow ─▶ SendClient, Record
-//!                 (upstream.rs)                 (rows.rs, crate::copy)
+//!                 (upstream.rs, answers.rs)     (rows.rs, copying.rs, crate::copy)
 //! ```
 
+mod answers;
 mod client;
+mod copying;
 mod names;
 mod queue;
 mod rows;
 mod running;
+mod shape;
 mod upstream;
 
 use self::client::Parsed;

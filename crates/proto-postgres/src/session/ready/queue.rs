@@ -7,11 +7,10 @@
 use super::Ready;
 use super::names::Sequence;
 use super::running::Running;
-use crate::frame::write;
-use crate::message::{ClientMessage, Close, Describe, Parse, Query, Target};
+use crate::message::{ClientMessage, Describe, Parse, Query, Target};
 use crate::reply::{self, Reply};
 use crate::session::Core;
-use crate::types::{ClientTag, SqlState};
+use crate::types::SqlState;
 use bytes::{Bytes, BytesMut};
 use proxy_core::pipeline::Permit;
 use proxy_core::record::OutcomeStatus;
@@ -20,9 +19,6 @@ use proxy_core::{Action, CopyShape, Disclosure, RequestId};
 
 /// Name and text of the statement that stands in for a denied one. As SQL it is a syntax error.
 const DENIED: &[u8] = b"sallyport_denied";
-
-/// Name of the statement by which a COPY's query is described.
-const DESCRIBE: &[u8] = b"sallyport_describe";
 
 /// A message that the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -364,7 +360,7 @@ impl Ready {
     }
 
     /// Drops the segment at the front with its steps; gives its gate.
-    fn drop_front(&mut self) -> Option<Gate> {
+    pub(super) fn drop_front(&mut self) -> Option<Gate> {
         let segment = self.queue.pop_front()?;
         self.queued_bytes = self.queued_bytes.saturating_sub(segment.end.saturating_sub(segment.start));
         for _ in 0..segment.steps {
@@ -442,40 +438,6 @@ impl Ready {
         self.drop_until_sync(core);
     }
 
-    /// Sends our description of a COPY's query, when nothing else is under way. `false`: not yet.
-    fn begin_shape(&mut self, core: &mut Core) -> bool {
-        let Some(Segment { gate: Gate::Permitted(granted), .. }) = self.queue.front() else { return false };
-        let CopyShape::Describe { query, .. } = &granted.disclosure.copy else { return false };
-        if !self.expect.is_empty() {
-            return false;
-        }
-        let mut out = BytesMut::new();
-        Parse { name: DESCRIBE, query, types: Vec::new() }.encode(&mut out);
-        Describe { target: Target::Statement, name: DESCRIBE }.encode(&mut out);
-        Close { target: Target::Statement, name: DESCRIBE }.encode(&mut out);
-        write(&mut out, ClientTag::SYNC.0, |_| {});
-        core.push(Action::SendUpstream { bytes: out.freeze(), permit: granted.permit });
-        self.expect.extend([Step::ShapeParse, Step::ShapeParameters, Step::ShapeColumns, Step::ShapeClose, Step::ShapeSync]);
-        self.shape = Some(super::Shape::Asked);
-        true
-    }
-
-    /// The described query has a column that must not be seen: the COPY is refused before it runs.
-    pub(super) fn refuse_shaped(&mut self, core: &mut Core, error: Bytes) {
-        let Some(front) = self.queue.front_mut() else { return };
-        if let Gate::Permitted(granted) = std::mem::replace(&mut front.gate, Gate::Denied(error)) {
-            let mut running = Running::new(granted.request, granted.permit, granted.disclosure, core.now);
-            running.refused = true;
-            running.refused_columns = 1;
-            core.push(Action::Record(running.outcome(OutcomeStatus::Refused, core.now)));
-        }
-    }
-
-    /// Drops the segment at the front, which has been answered.
-    pub(super) fn discard_front(&mut self) {
-        self.drop_front();
-    }
-
     /// The verdicts that are awaited: `true` for one that is held and at the front.
     pub(super) fn held_at_front(&self) -> Option<RequestId> {
         self.queue.iter().find_map(|segment| match segment.gate {
@@ -498,6 +460,6 @@ impl Ready {
 }
 
 /// Whether a COPY's query must be described before the statement goes.
-fn needs_shape(granted: &Granted) -> bool {
+pub(super) fn needs_shape(granted: &Granted) -> bool {
     granted.disclosure.rules.is_some() && matches!(granted.disclosure.copy, CopyShape::Describe { .. })
 }
