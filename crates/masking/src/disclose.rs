@@ -227,4 +227,5 @@ impl ResultRules for HiddenRules {
 }
 
 #[cfg(test)]
+#[path = "disclose_tests.rs"]
 mod tests;

@@ -18,6 +18,8 @@ pub mod lineage;
 mod pattern;
 mod plan;
 mod rules;
+#[cfg(test)]
+mod shop;
 mod transform;
 
 pub use class::{CLASSES_MAX, ClassSet};

@@ -242,3 +242,6 @@ impl<'a> Analyzer<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

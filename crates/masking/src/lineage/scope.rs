@@ -275,7 +275,10 @@ impl<'s, 'a> Scope<'s, 'a> {
         if nameless.is_some() || SYSTEM_COLUMNS.contains(&name) {
             return (nameless_taint, 0);
         }
-        (self.everything().through(Why::UnknownName), 0)
+        // Not a column that we know. If the server knows it, it is a plain column of a table here, and the rules
+        // refuse those that the catalogue does not have; if not, its own error is the best answer.
+        let all = self.everything();
+        (Taint { direct: all.classes(), ..all }, 0)
     }
 
     /// What `relation.name` carries, and its type. `qualified`: a schema stands before it, so that a relation
