@@ -287,6 +287,20 @@ fn a_second_copy_in_one_batch_is_refused() {
     assert_eq!(got, ["CopyOutResponse", "CopyData", "CopyDone", "CommandComplete", "ErrorResponse", "ReadyForQuery"]);
 }
 
+#[test]
+fn a_copy_behind_a_change_in_its_batch_is_refused() {
+    // The columns were found before the batch ran: `alter table … rename` could have made others of them.
+    for (first, passes) in [("BEGIN", true), ("ALTER TABLE", false), ("CREATE VIEW", false)] {
+        let mut pg = ready();
+        pg.allow_all(copy_disclosure(vec![mask()]));
+        pg.client_sends(query("…; copy a to stdout"));
+        let copy = [copy_out(1), UpstreamMessage::CopyData(b"x\n"), UpstreamMessage::CopyDone, complete("COPY 1")];
+        pg.upstream_sends([upstream(&[complete(first)]), upstream(&copy), upstream(&[IDLE])].concat());
+        let got = names(Peer::Upstream, &pg.take_client());
+        assert_eq!(got.iter().any(|name| name == "ErrorResponse"), !passes, "{first}: {got:?}");
+    }
+}
+
 fn describe_disclosure() -> Disclosure {
     let query = Bytes::from_static(b"select id, email from customers");
     Disclosure { copy: CopyShape::Describe { query, format: text_format() }, ..masking() }

@@ -100,6 +100,9 @@ impl Ready {
             running.passed = running.passed.saturating_add(u32::try_from(response.formats.len()).unwrap_or(u32::MAX));
             return Ok(Fate::Pass);
         }
+        if running.changed {
+            return Ok(self.refused(core, "a COPY with masked columns must stand before what its batch changes"));
+        }
         // One shape for one COPY: a second one in the same request has none.
         let CopyShape::Columns { rules, format, types } = std::mem::take(&mut running.disclosure.copy) else {
             return Ok(self.refused(core, "the columns of this COPY are not known to the gateway"));

@@ -48,6 +48,8 @@ pub(super) struct Running {
     pub(super) masked: u32,
     pub(super) refused_columns: u32,
     classes: BTreeSet<String>,
+    /// Whether a command of the batch is complete that may have changed what columns mean.
+    pub(super) changed: bool,
     /// What its tags say that it did to names.
     pub(super) effects: NameEffects,
 }
@@ -73,6 +75,7 @@ impl Running {
             masked: 0,
             refused_columns: 0,
             classes: BTreeSet::new(),
+            changed: false,
             effects: NameEffects::default(),
         }
     }
@@ -105,6 +108,7 @@ impl Running {
     /// CommandComplete, EmptyQueryResponse or PortalSuspended: one result ends.
     pub(super) fn complete(&mut self, tag: &[u8]) {
         self.effects = self.effects.or(NameEffects::of_tag(tag));
+        self.changed |= !keeps_columns(tag);
         if !tag.is_empty() && self.tags.len().saturating_add(tag.len()) < TAG_MAX {
             if !self.tags.is_empty() {
                 self.tags.extend_from_slice(b";");
@@ -150,6 +154,12 @@ impl Running {
             masked_classes: self.classes.into_iter().collect(),
         }
     }
+}
+
+/// Whether a command with this tag leaves tables and views as they are.
+fn keeps_columns(tag: &[u8]) -> bool {
+    let first = tag.split(|b| *b == b' ').next().unwrap_or_default();
+    [&b""[..], b"BEGIN", b"START", b"SELECT", b"SET", b"SHOW", b"COPY"].contains(&first)
 }
 
 /// The number at the end of a tag: `SELECT 3`, `INSERT 0 5`, `COPY 10`.
