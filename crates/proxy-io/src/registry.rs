@@ -30,8 +30,12 @@ pub struct LiveSession {
     pub target: Arc<Target>,
     /// The peer.
     pub source: String,
+    /// What the caller called itself.
+    pub label: String,
     /// Application name.
     pub application: String,
+    /// TLS version and cipher towards the client.
+    pub tls: Option<String>,
     /// Since when.
     pub started: Timestamp,
     /// Requests so far.

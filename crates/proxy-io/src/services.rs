@@ -148,6 +148,8 @@ pub struct HeldRequest {
     pub parameters: Vec<proxy_core::Parameter>,
     /// SHA-256 over statement and parameters.
     pub digest: String,
+    /// What it would do.
+    pub facts: Arc<proxy_core::Facts>,
     /// Who must approve, and why.
     pub rule: ApprovalRule,
     /// The policy set.

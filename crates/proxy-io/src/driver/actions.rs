@@ -307,6 +307,8 @@ impl Driver {
             principal: opened.principal.clone(),
             target: opened.target.clone(),
             source: self.peer.source.clone(),
+            label: self.attempt.as_ref().map_or_else(String::new, |attempt| attempt.label.clone()),
+            tls: self.tls.as_ref().map(|info| info.description.clone()),
             application: self.attempt.as_ref().map_or_else(String::new, |attempt| attempt.application.clone()),
             started: now,
             requests: self.requests.clone(),

@@ -316,6 +316,7 @@ impl Driver {
             statement: recorded_statement(&request),
             parameters: request.parameters.clone(),
             digest: digest.clone(),
+            facts: decision.facts.clone(),
             rule: rule.clone(),
             policy_version: decision.policy_version.clone(),
             since: now,

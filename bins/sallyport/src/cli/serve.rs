@@ -1,0 +1,8 @@
+//! `sallyport serve`: the gateway.
+
+use super::Failure;
+use std::path::Path;
+
+pub(super) fn run(file: &Path) -> Result<(), Failure> {
+    crate::serve::run(file)
+}

@@ -1,0 +1,336 @@
+//! The running gateway: everything put together, in the order in which it starts and stops.
+//!
+//! ```text
+//!  config ─▶ store ─▶ policies, masks ─▶ issuers, keys ─▶ admin sockets ─▶ workers ─▶ (reloads) ─▶ drain
+//! ```
+
+mod adapters;
+mod authenticate;
+mod catalogs;
+mod credential;
+pub mod parts;
+mod reload;
+mod tls;
+
+use crate::admin::{self, AdminState};
+use crate::approvals::ApprovalBoard;
+use crate::cli::Failure;
+use crate::config::{self, Address, Config, Durability, ListenerProtocol};
+use crate::metrics::Metrics;
+use crate::telemetry;
+use adapters::{Board, Counters};
+use authenticate::Gate;
+use catalogs::Catalogs;
+use parking_lot::RwLock;
+use parts::{masks, policies, verifier};
+use policy::PolicyEngine;
+use proto_postgres::{ClientTls, PostgresSession, SessionConfig};
+use proxy_core::record::{Entry, Event};
+use proxy_core::session::EndReason;
+use proxy_core::{Ledger, Timestamp};
+use proxy_io::worker::ListenAddress;
+use proxy_io::{Control, ListenerSpec, Registry, Services, SessionSeed, Workers};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tls::Certificates;
+use tokio_util::sync::CancellationToken;
+
+/// How long a session that was told to end may take before the gateway goes without it.
+const END_GRACE: Duration = Duration::from_secs(5);
+
+/// What lives as long as the gateway and is shared by its parts.
+struct Gateway {
+    /// The configuration that is active.
+    config: RwLock<Arc<Config>>,
+    store: Arc<audit_store::AuditStore>,
+    ledger: Ledger,
+    engine: PolicyEngine,
+    gate: Arc<Gate>,
+    catalogs: Arc<Catalogs>,
+    registry: Arc<Registry>,
+    certificates: Arc<Certificates>,
+    metrics: Arc<Metrics>,
+    started: std::time::Instant,
+    stopping: CancellationToken,
+}
+
+impl Gateway {
+    fn config(&self) -> Arc<Config> {
+        self.config.read().clone()
+    }
+
+    /// Records an event of the gateway itself.
+    fn record(&self, event: Event) -> Result<(), proxy_core::StoreError> {
+        let entry = Entry { time: now(), session: None, event };
+        self.ledger.commit(&[entry], &mut Vec::new())
+    }
+
+    /// Records what must not stop the gateway if the store refuses; the refusal is logged.
+    fn record_or_log(&self, event: Event) {
+        if let Err(error) = self.record(event) {
+            tracing::error!(%error, "an event of the gateway could not be recorded");
+        }
+    }
+
+    fn health(&self) -> admin::Health {
+        let mut not_ready = Vec::new();
+        let store = self.store.health();
+        if !store.accepting {
+            let reason = store.reason.unwrap_or_else(|| "unknown".to_owned());
+            not_ready.push(format!("the audit store does not accept entries: {reason}"));
+        }
+        if self.stopping.is_cancelled() {
+            not_ready.push("the gateway is stopping".to_owned());
+        }
+        admin::Health {
+            not_ready,
+            configuration: self.config().digest.clone(),
+            policy: self.engine.policies().version().to_string(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+        }
+    }
+}
+
+/// Now, by the wall clock.
+fn now() -> Timestamp {
+    crate::config::units::now()
+}
+
+/// Runs the gateway of the configuration in `file` until it is told to stop (SIGTERM, SIGINT).
+///
+/// # Errors
+/// It cannot start: the message says what and where.
+pub fn run(file: &Path) -> Result<(), Failure> {
+    let config = Arc::new(config::load(file)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::finding(format!("the event loop cannot be started: {error}")))?;
+    let _telemetry =
+        runtime.block_on(async { telemetry::init(&config.telemetry) }).map_err(|error| Failure::finding(error.to_string()))?;
+    for warning in &config.warnings {
+        tracing::warn!(line = warning.line, remedy = warning.remedy, "{}", warning.what);
+    }
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Arc<Config>) -> Result<(), Failure> {
+    let gateway = start(config.clone())?;
+    let board = ApprovalBoard::new(config.limits.held_max);
+    let stop = CancellationToken::new();
+    start_admin(&gateway, &board, &stop)?;
+    let workers = start_workers(&gateway, &board)?;
+    for (listener, address) in postgres_listeners(&config).zip(&workers.addresses) {
+        let shown = match address {
+            ListenAddress::Tcp(address) => address.to_string(),
+            ListenAddress::Unix(path) => path.display().to_string(),
+        };
+        tracing::info!(protocol = listener.protocol.as_str(), address = shown, "listening");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    let background = [
+        tokio::spawn(reload::watch(gateway.clone(), stop.clone())),
+        tokio::spawn(catalogs::keep_fresh(gateway.catalogs.clone(), stop.clone())),
+        tokio::spawn(authenticate::refresh_keys(gateway.gate.clone(), stop.clone())),
+        tokio::spawn(reload::heartbeat(gateway.clone(), stop.clone())),
+    ];
+    wait_for_stop().await;
+    drain(&gateway, &config, &workers).await;
+    stop.cancel();
+    for task in background {
+        let _ = task.await;
+    }
+    let joined = tokio::task::spawn_blocking(move || workers.join()).await;
+    if joined.is_err() {
+        tracing::error!("the workers did not end well");
+    }
+    gateway.record_or_log(Event::GatewayStopped { reason: "told to stop".to_owned() });
+    if let Err(error) = gateway.store.close() {
+        tracing::error!(%error, "the audit store did not close well");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn finding(what: &str) -> impl Fn(String) -> Failure + '_ {
+    move |why| Failure::finding(format!("{what}: {why}"))
+}
+
+/// Opens the store and makes every part that needs no socket.
+fn start(config: Arc<Config>) -> Result<Arc<Gateway>, Failure> {
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| Failure::finding(format!("{}: {error}", config.data_dir.display())))?;
+    let set = policies(&config)?;
+    let rules = masks(&config)?;
+    let verifier = verifier(&config)?;
+    let options = audit_store::Options {
+        durability: match config.audit.durability {
+            Durability::Write => audit_store::Durability::Write,
+            Durability::Sync => audit_store::Durability::Sync,
+        },
+        min_free_bytes: config.audit.min_free,
+        ..audit_store::Options::default()
+    };
+    let store = audit_store::AuditStore::open(config.audit_dir(), options).map_err(|error| {
+        Failure::finding(format!("the audit store in {} cannot be opened: {error}", config.audit_dir().display()))
+    })?;
+    let store = Arc::new(store);
+    let catalogs = Catalogs::new(config.clone());
+    let engine = PolicyEngine::new(set, rules, catalogs.clone());
+    let gate = Gate::new(&config, verifier).map_err(finding("logins cannot be set up"))?;
+    let certificates = Certificates::load(config.tls.as_ref()).map_err(finding("the certificate cannot be used"))?;
+    let metrics = Metrics::new();
+    let gateway = Arc::new(Gateway {
+        ledger: Ledger::new(store.clone()),
+        store,
+        engine,
+        gate,
+        catalogs,
+        registry: Arc::new(Registry::new()),
+        certificates: Arc::new(certificates),
+        metrics,
+        started: std::time::Instant::now(),
+        stopping: CancellationToken::new(),
+        config: RwLock::new(config.clone()),
+    });
+    let host = crate::cli::host_name().unwrap_or_else(|| "unknown".to_owned());
+    let started = Event::GatewayStarted { version: env!("CARGO_PKG_VERSION").to_owned(), host };
+    gateway.record(started).map_err(|error| Failure::finding(error.to_string()))?;
+    let policies = gateway.engine.policies();
+    for (what, digest, difference) in [
+        ("configuration", config.digest.clone(), config.lines.iter().map(|line| format!("+ {line}")).collect()),
+        ("policy", policies.digest().to_owned(), Vec::new()),
+    ] {
+        let event = Event::Activated { what: what.to_owned(), digest, previous: None, difference, author: None };
+        gateway.record(event).map_err(|error| Failure::finding(error.to_string()))?;
+    }
+    Ok(gateway)
+}
+
+fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &CancellationToken) -> Result<(), Failure> {
+    let config = gateway.config();
+    let gate = gateway.gate.clone();
+    let health = gateway.clone();
+    let state = Arc::new(AdminState {
+        live: gateway.registry.clone(),
+        keys: gateway.gate.keys(),
+        log: gateway.store.reader(),
+        approvals: board.clone(),
+        ledger: gateway.ledger.clone(),
+        verify: Arc::new(move |credential| {
+            let gate = gate.clone();
+            Box::pin(async move { gate.verify(&credential).await })
+        }),
+        metrics: gateway.metrics.clone(),
+        health: Box::new(move || health.health()),
+    });
+    let socket = admin::server::bind_socket(&config.admin_socket())
+        .map_err(|error| Failure::finding(format!("{}: {error}", config.admin_socket().display())))?;
+    tokio::spawn(admin::server::serve_socket(state.clone(), socket, stop.clone()));
+    for listener in config.listeners.iter().filter(|listener| listener.protocol == ListenerProtocol::Admin) {
+        let Address::Tcp(address) = &listener.address else { continue };
+        let bound = std::net::TcpListener::bind(address)
+            .and_then(|bound| bound.set_nonblocking(true).map(|()| bound))
+            .and_then(tokio::net::TcpListener::from_std)
+            .map_err(|error| Failure::finding(format!("cannot listen on {address}: {error}")))?;
+        let certificates = gateway.certificates.clone();
+        let tls = certificates.admin().map(|first| {
+            let config: Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync> =
+                Arc::new(move || certificates.admin().unwrap_or_else(|| first.clone()));
+            admin::server::Tls { config, optional: listener.tls_optional }
+        });
+        tracing::info!(protocol = "admin", %address, "listening");
+        tokio::spawn(admin::server::serve_listener(state.clone(), bound, tls, stop.clone()));
+    }
+    Ok(())
+}
+
+fn postgres_listeners(config: &Config) -> impl Iterator<Item = &config::Listener> {
+    config.listeners.iter().filter(|listener| listener.protocol == ListenerProtocol::Postgres)
+}
+
+fn start_workers(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>) -> Result<Workers, Failure> {
+    let config = gateway.config();
+    let services = Arc::new(Services {
+        authenticate: gateway.gate.clone(),
+        authorizer: Arc::new(gateway.engine.clone()),
+        ledger: gateway.ledger.clone(),
+        approvals: Arc::new(Board { board: board.clone(), timeout: config.limits.session.hold_timeout }),
+        registry: gateway.registry.clone(),
+        metrics: Arc::new(Counters::new(&gateway.metrics)),
+    });
+    let listeners = postgres_listeners(&config)
+        .map(|listener| {
+            let limits = config.limits.session.clone();
+            let has_certificate = config.tls.is_some();
+            let client_tls = match (has_certificate, listener.tls_optional) {
+                (true, true) => ClientTls::Optional,
+                (true, false) => ClientTls::Required,
+                (false, _) => ClientTls::Off,
+            };
+            let certificates = gateway.certificates.clone();
+            ListenerSpec {
+                protocol: "postgres",
+                address: match &listener.address {
+                    Address::Tcp(address) => ListenAddress::Tcp(*address),
+                    Address::Unix(path) => ListenAddress::Unix(path.clone()),
+                },
+                connection: listener.connection.clone(),
+                login_timeout: limits.login_timeout,
+                hold_timeout: limits.hold_timeout,
+                message_max: limits.message_max,
+                session: Arc::new(move |seed: SessionSeed| {
+                    Box::new(PostgresSession::new(SessionConfig {
+                        id: seed.id,
+                        limits: limits.clone(),
+                        client_tls,
+                        cancel_key: seed.cancel_key,
+                    }))
+                }),
+                tls: Arc::new(move || certificates.postgres()),
+            }
+        })
+        .collect();
+    let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    Workers::start(threads, listeners, &services).map_err(|error| Failure::finding(error.to_string()))
+}
+
+async fn wait_for_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Lets sessions end by themselves for a while, then ends them.
+async fn drain(gateway: &Gateway, config: &Config, workers: &Workers) {
+    gateway.stopping.cancel();
+    workers.stop_accepting();
+    let open = gateway.registry.len();
+    if open > 0 {
+        tracing::info!(sessions = open, seconds = config.limits.drain_timeout.as_secs(), "stopping: waiting for sessions to end");
+    }
+    let drained = async {
+        while !gateway.registry.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::pin!(drained);
+    tokio::select! {
+        () = &mut drained => return,
+        () = tokio::time::sleep(config.limits.drain_timeout) => {}
+        // A second signal: at once.
+        () = wait_for_stop() => {}
+    }
+    gateway.registry.broadcast(&Control::End(EndReason::Shutdown));
+    if tokio::time::timeout(END_GRACE, drained).await.is_err() {
+        tracing::warn!(sessions = gateway.registry.len(), "sessions did not end in time");
+    }
+}

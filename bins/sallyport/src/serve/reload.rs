@@ -1,0 +1,185 @@
+//! What changes while the gateway runs: files that are read again, the clock, the silence.
+
+use super::parts::{masks, policies, verifier};
+use super::{Gateway, now};
+use crate::config::{self, Config};
+use crate::metrics::family;
+use proxy_core::record::Event;
+use proxy_core::session::EndReason;
+use proxy_io::Control;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How often files are looked at (500 ms): a revoked key ends its sessions within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A difference between the two clocks that counts as a jump (2 s).
+const JUMP: Duration = Duration::from_secs(2);
+
+type Stamp = BTreeMap<PathBuf, Option<SystemTime>>;
+
+fn stamp(config: &Config) -> Stamp {
+    let mut stamp = Stamp::new();
+    let mut add = |path: &Path| {
+        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        stamp.insert(path.to_owned(), modified);
+    };
+    add(&config.file);
+    add(&config.policy_dir);
+    if let Ok(entries) = std::fs::read_dir(&config.policy_dir) {
+        for entry in entries.flatten() {
+            add(&entry.path());
+        }
+    }
+    stamp
+}
+
+/// Looks at the files, and listens for SIGHUP, until `stop`.
+pub(super) async fn watch(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let mut seen = stamp(&gateway.config());
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    loop {
+        let forced = tokio::select! {
+            _ = tick.tick() => false,
+            _ = hangup.recv() => true,
+            () = stop.cancelled() => return,
+        };
+        let fresh = stamp(&gateway.config());
+        if forced || fresh != seen {
+            let gateway = gateway.clone();
+            let _ = tokio::task::spawn_blocking(move || reload(&gateway)).await;
+            seen = fresh;
+        }
+        if gateway.gate.reload_if_changed() {
+            gateway.registry.broadcast(&Control::Recheck);
+        }
+        if let Some(result) = gateway.certificates.reload_if_changed() {
+            match result {
+                Ok(()) => tracing::info!("the certificate was reloaded"),
+                Err(error) => tracing::error!(error, "the new certificate cannot be used; the old one stays"),
+            }
+        }
+    }
+}
+
+/// Reads configuration and policies again; what is bad stays out.
+fn reload(gateway: &Gateway) {
+    let old = gateway.config();
+    let refused = |what: &str, error: String| {
+        tracing::error!(what, error, "the reload was refused; what was active stays");
+        gateway.metrics.counter(&family::RELOADS, &[what, "refused"]).inc();
+        gateway.record_or_log(Event::ReloadRefused { what: what.to_owned(), error });
+    };
+    let config = match config::load(&old.file) {
+        Ok(config) => Arc::new(config),
+        Err(problems) => {
+            refused("configuration", problems.to_string());
+            old.clone()
+        }
+    };
+    if config.digest != old.digest {
+        match (verifier(&config), masks(&config)) {
+            (Ok(verifier), Ok(masks)) => {
+                let activated = Event::Activated {
+                    what: "configuration".to_owned(),
+                    digest: config.digest.clone(),
+                    previous: Some(old.digest.clone()),
+                    difference: config::difference(&old.lines, &config.lines),
+                    author: owner(&config.file),
+                };
+                // What is not recorded does not become active.
+                if let Err(error) = gateway.record(activated) {
+                    refused("configuration", error.to_string());
+                    return;
+                }
+                gateway.gate.configure(config.clone(), verifier);
+                gateway.catalogs.configure(config.clone());
+                gateway.engine.set_masks(masks);
+                if config.listeners != old.listeners {
+                    tracing::warn!("changed listeners take effect at the next start");
+                }
+                *gateway.config.write() = config.clone();
+                gateway.metrics.counter(&family::RELOADS, &["configuration", "activated"]).inc();
+                end_orphans(gateway, &config);
+                tracing::info!(digest = config.digest, "the configuration was reloaded");
+            }
+            (Err(failure), _) | (_, Err(failure)) => refused("configuration", failure.to_string()),
+        }
+    }
+    let set = match policies(&gateway.config()) {
+        Ok(set) => set,
+        Err(failure) => return refused("policy", failure.to_string()),
+    };
+    let before = gateway.engine.policies();
+    if set.digest() == before.digest() {
+        return;
+    }
+    let activated = Event::Activated {
+        what: "policy".to_owned(),
+        digest: set.digest().to_owned(),
+        previous: Some(before.digest().to_owned()),
+        difference: set.difference(&before),
+        author: owner(&gateway.config().policy_dir),
+    };
+    if let Err(error) = gateway.record(activated) {
+        return refused("policy", error.to_string());
+    }
+    let activation = gateway.engine.activate(set);
+    gateway.metrics.counter(&family::RELOADS, &["policy", "activated"]).inc();
+    gateway.registry.broadcast(&Control::Recheck);
+    tracing::info!(digest = activation.digest, "the policies were reloaded");
+}
+
+/// Sessions whose connection is gone end.
+fn end_orphans(gateway: &Gateway, config: &Config) {
+    for live in gateway.registry.live() {
+        if config.connection(&live.target.connection).is_none() {
+            gateway.registry.send(live.id, Control::End(EndReason::PolicyChanged));
+        }
+    }
+}
+
+/// The file's owner, by name where it has one.
+fn owner(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let uid = std::fs::metadata(path).ok()?.uid();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        (parts.nth(1)? == uid.to_string()).then(|| name.to_owned())
+    });
+    Some(name.unwrap_or_else(|| format!("uid {uid}")))
+}
+
+/// Records a heartbeat in quiet periods, and jumps of the clock, until `stop`.
+pub(super) async fn heartbeat(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let mut entries = gateway.store.health().entries;
+    let mut quiet = Instant::now();
+    let (mut wall, mut steady) = (now(), Instant::now());
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = stop.cancelled() => return,
+        }
+        let passed = i64::try_from(steady.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let jump = now().0.saturating_sub(wall.0).saturating_sub(passed);
+        (wall, steady) = (now(), Instant::now());
+        if jump.unsigned_abs() > JUMP.as_micros() as u64 {
+            tracing::warn!(micros = jump, "the clock jumped");
+            gateway.record_or_log(Event::ClockJump { micros: jump });
+            gateway.registry.broadcast(&Control::Recheck);
+        }
+        let newest = gateway.store.health().entries;
+        if newest != entries {
+            (entries, quiet) = (newest, Instant::now());
+        } else if quiet.elapsed() >= gateway.config().audit.heartbeat {
+            gateway.record_or_log(Event::Heartbeat);
+        }
+    }
+}
