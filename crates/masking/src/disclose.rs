@@ -123,6 +123,7 @@ fn words(why: Why, subject: &str) -> (String, &'static str) {
             ("is not known to the gateway, so it cannot be told what it shows", "make it in this session, in SQL")
         }
         Why::ChangedBefore => ("changes what names mean and uses them in one batch", "send the statements one by one"),
+        Why::TooComplex => ("is too large or too deeply nested to tell what it shows", "split it"),
         Why::UnknownKind => ("is of a kind that is not known, so it cannot be told what it shows", ""),
     };
     (format!("{subject} {text}"), remedy)

@@ -3,7 +3,7 @@
 
 Usage: fuzz.py VERDICTS DSN SEED COUNT      VERDICTS is the example `verdicts`; needs psycopg2 and a scratch database.
 
-Hidden values are made of the letter Z alone, and no other value, name or message has one. A statement that is allowed
+Hidden values are made of the letter Z (upper case) alone, and no other value, name or message has one. A statement that is allowed
 is run: a Z in a column that is not masked by its origin, in a message that is not withheld, in a table where it was
 not, or in a setting, is a hole.
 """
@@ -18,12 +18,13 @@ SETUP = """
 DROP SCHEMA public CASCADE; CREATE SCHEMA public;
 CREATE TABLE customers (id int PRIMARY KEY, email text, name varchar(20), card text);
 CREATE TABLE orders (id int, customer int, email text, note text);
-CREATE TABLE vault (id int, email text, note text);
+CREATE TABLE vault (id int PRIMARY KEY, email text, note text);
 INSERT INTO customers VALUES (1, 'ZZZ', 'ann', 'ZZ'), (2, 'ZZZZ', 'bob', 'ZZZZZ');
+INSERT INTO vault VALUES (1, 'ZZ', 'n');
 INSERT INTO orders VALUES (1, 1, 'ann', 'x'), (2, 2, 'bob', 'y');
 CREATE VIEW v_direct AS SELECT id, email AS e FROM customers;
 CREATE VIEW v_mixed AS SELECT c.id, upper(c.email) AS u, o.note, c.name FROM customers c JOIN orders o ON o.customer = c.id;
-CREATE VIEW v_on AS SELECT d.e AS x, m.u AS y, m.note AS z1 FROM v_direct d JOIN v_mixed m USING (id);
+CREATE VIEW v_on AS SELECT d.e AS x, m.u AS y, m.note AS w1 FROM v_direct d JOIN v_mixed m USING (id);
 CREATE VIEW v_cte AS WITH t AS (SELECT email, name FROM customers) SELECT t.name, (SELECT max(email) FROM t) AS m FROM t;
 CREATE VIEW v_union AS SELECT name AS w FROM customers UNION SELECT note FROM orders;
 CREATE FUNCTION steal() RETURNS text LANGUAGE sql STABLE AS 'SELECT max(email) FROM customers';
@@ -35,7 +36,7 @@ TABLES = {
     "vault": ["id", "email", "note"],
     "v_direct": ["id", "e"],
     "v_mixed": ["id", "u", "note", "name"],
-    "v_on": ["x", "y", "z1"],
+    "v_on": ["x", "y", "w1"],
     "v_cte": ["name", "m"],
     "v_union": ["w"],
 }
@@ -247,6 +248,8 @@ class Generator:
             lambda: f"INSERT INTO orders (note, email) {self.query([], 2)} RETURNING {self.text([target])}",
             lambda: f"INSERT INTO vault (email) {self.query([], 1)} RETURNING {self.text([vault])}",
             lambda: f"INSERT INTO vault {self.query([], 2)}",
+            lambda: f"INSERT INTO vault (id, email) {self.query([], 2)} ON CONFLICT (id) DO UPDATE SET note = {self.text([[('excluded', TABLES['vault'])], vault])}::text RETURNING {self.text([vault])}",
+            lambda: f"INSERT INTO vault (id, email, note) SELECT id, email, name FROM customers ON CONFLICT (id) DO UPDATE SET note = {self.text([[('excluded', TABLES['vault'])]])}::text",
             lambda: f"UPDATE orders SET note = {self.text([target])} RETURNING *",
             lambda: f"UPDATE vault SET email = {self.text([vault])} RETURNING note",
             lambda: f"UPDATE customers c SET name = {self.text([[('c', TABLES['customers'])]])} FROM orders o RETURNING {self.reference([[('c', TABLES['customers']), ('o', TABLES['orders'])]])}",
@@ -314,19 +317,19 @@ def holes(cursor, verdicts, sql, verdict):
             origin = (column.table_oid, column.table_column)
             if column.table_oid and (origin in verdicts.marks or column.table_column is None) and verdict.startswith("mask"):
                 continue
-            if any("Z" in str(row[at]).upper().replace("Z1", "") for row in rows):
+            if any("Z" in str(row[at]) for row in rows):
                 found.append(f"column {at + 1} ({column.name}) from {origin}")
     for table, columns in (("orders", "id, customer, email, note"), ("vault", "id, note"), ("customers", "id, name")):
         cursor.execute(f"SELECT {columns} FROM {table}")
-        if "Z" in str(cursor.fetchall()).upper():
+        if "Z" in str(cursor.fetchall()):
             found.append(f"table {table}")
     cursor.execute("SELECT current_setting('my.v', true), to_regclass('made')")
     setting, made = cursor.fetchone()
-    if "Z" in str(setting).upper():
+    if "Z" in str(setting):
         found.append("setting")
     if made:
         cursor.execute("SELECT * FROM made")
-        if "Z" in str(cursor.fetchall()).upper():
+        if "Z" in str(cursor.fetchall()):
             found.append("table made")
     return "ran", found
 

@@ -15,6 +15,9 @@ impl<'a> Analyzer<'a> {
     /// What an expression carries: directly if it is a plain column, else as a computed value.
     pub(super) fn expr(&mut self, node: &'a Node, scope: &Scope<'_, 'a>) -> Taint {
         let Some(node) = &node.node else { return Taint::CLEAN };
+        if !self.spend(1) {
+            return Taint::anything(Why::TooComplex);
+        }
         match node {
             NodeEnum::ColumnRef(reference) if is_star(reference) => self.row(&reference.fields, scope),
             NodeEnum::ColumnRef(reference) => self.column(&reference.fields, scope).0,
@@ -161,6 +164,9 @@ impl<'a> Analyzer<'a> {
 
     /// `relation.*` as a value.
     fn row(&mut self, fields: &[Node], scope: &Scope<'_, 'a>) -> Taint {
+        if !self.spend(scope.width()) {
+            return Taint::anything(Why::TooComplex);
+        }
         let columns = match strings(fields)[..] {
             [] => return scope.everything().through(Why::WholeRow),
             [relation] => scope.star_of(relation, false),

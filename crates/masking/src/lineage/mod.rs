@@ -38,6 +38,10 @@ use std::sync::Arc;
 
 /// Most findings that are kept apart for one request; those beyond are taken together.
 const FINDINGS_MAX: usize = 64;
+/// Most work for one request: nodes visited and columns looked at. Some ten milliseconds; what is not done by then
+/// counts as not understood. Statements of a few hundred bytes can be made that need for ever (nested recursive
+/// CTEs, `SELECT *, *` on one another).
+const WORK_MAX: usize = 5_000_000;
 
 /// What a relation's name could mean.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -214,11 +218,23 @@ pub(crate) struct Analyzer<'a> {
     into: bool,
     /// How many EXECUTEs deep we are.
     depth: u8,
+    /// What was done, up to [`WORK_MAX`].
+    work: usize,
 }
 
 impl<'a> Analyzer<'a> {
     pub(crate) fn new(plan: &'a MaskPlan, resolve: &'a dyn Resolve) -> Self {
-        Self { plan, resolve, flows: Flows::default(), filters: 0, explaining: false, into: false, depth: 0 }
+        Self { plan, resolve, flows: Flows::default(), filters: 0, explaining: false, into: false, depth: 0, work: 0 }
+    }
+
+    /// Counts work. `false`: there was too much, and nothing more is to be looked at.
+    fn spend(&mut self, work: usize) -> bool {
+        self.work = self.work.saturating_add(work);
+        let enough = self.work <= WORK_MAX;
+        if !enough {
+            self.suspect(Why::TooComplex, "");
+        }
+        enough
     }
 
     /// Notes that `taint` leaves as `why`.

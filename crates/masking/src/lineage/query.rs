@@ -6,6 +6,8 @@ use super::scope::{Col, Columns, Cte, From, Scope, Taint, Why};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CommonTableExpr, Node, SelectStmt, SetOperation, WithClause};
 
+/// Most columns of a result: `MaxTupleAttributeNumber` of the server, which refuses more.
+const COLUMNS_MAX: usize = 1_664;
 /// Rounds in which a recursive query must settle. Each adds a class to a column at least; more means that
 /// something is not understood.
 const ROUNDS_MAX: usize = 32;
@@ -13,6 +15,9 @@ const ROUNDS_MAX: usize = 32;
 impl<'a> Analyzer<'a> {
     /// A query, or a statement with RETURNING: its output columns.
     pub(crate) fn query(&mut self, query: &'a Node, outer: Option<&Scope<'_, 'a>>) -> Columns<'a> {
+        if !self.spend(1) {
+            return Columns::unknown(Taint::anything(Why::TooComplex));
+        }
         match &query.node {
             Some(NodeEnum::SelectStmt(select)) => self.select(select, outer),
             Some(NodeEnum::InsertStmt(insert)) => self.insert(insert, outer),
@@ -27,6 +32,9 @@ impl<'a> Analyzer<'a> {
     }
 
     pub(super) fn select(&mut self, select: &'a SelectStmt, outer: Option<&Scope<'_, 'a>>) -> Columns<'a> {
+        if !self.spend(1) {
+            return Columns::unknown(Taint::anything(Why::TooComplex));
+        }
         let nothing = From::default();
         let ctes = self.ctes(select.with_clause.as_ref(), outer);
         let outer = Scope { parent: outer, ctes: &ctes, from: &nothing };
@@ -94,12 +102,19 @@ impl<'a> Analyzer<'a> {
                     columns.list.push(Col::new(name, taint));
                 }
             }
+            if columns.list.len() > COLUMNS_MAX {
+                // Not to be kept one by one: the server will refuse it.
+                columns = Columns::unknown(columns.all().through(Why::TooComplex));
+            }
         }
         columns
     }
 
     /// `*` or `relation.*`.
     fn star(&mut self, fields: &[Node], scope: &Scope<'_, 'a>) -> Columns<'a> {
+        if !self.spend(scope.width()) {
+            return Columns::unknown(Taint::anything(Why::TooComplex));
+        }
         let columns = match strings(fields)[..] {
             [] => scope.from.columns.clone(),
             [relation] => scope.star_of(relation, false),
@@ -112,6 +127,9 @@ impl<'a> Analyzer<'a> {
     /// A column reference: what it carries, and its type.
     pub(super) fn column(&mut self, fields: &[Node], scope: &Scope<'_, 'a>) -> (Taint, u32) {
         let names = strings(fields);
+        if !self.spend(scope.width()) {
+            return (Taint::anything(Why::TooComplex), 0);
+        }
         let (taint, type_id) = match names[..] {
             _ if names.len() != fields.len() => (scope.everything().through(Why::WholeRow), 0),
             [name] => scope.column(name),

@@ -51,6 +51,8 @@ pub enum Why {
     ChangedBefore,
     /// A statement or expression of a kind that is not known.
     UnknownKind,
+    /// It takes too long to find out.
+    TooComplex,
 }
 
 /// What a value could carry.
@@ -213,6 +215,10 @@ impl<'a> From<'a> {
         self.relations.extend(other.relations);
     }
 
+    fn width(&self) -> usize {
+        1 + self.columns.list.len() + self.relations.iter().map(|relation| 1 + relation.columns.list.len()).sum::<usize>()
+    }
+
     fn all(&self) -> Taint {
         self.relations.iter().fold(self.columns.all(), |all, relation| all.or(relation.columns.all()))
     }
@@ -237,6 +243,11 @@ pub(crate) struct Scope<'s, 'a> {
 const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"];
 
 impl<'s, 'a> Scope<'s, 'a> {
+    /// How many columns a look-up may pass.
+    pub(crate) fn width(&self) -> usize {
+        self.levels().map(|level| level.from.width()).sum()
+    }
+
     fn levels(&self) -> impl Iterator<Item = Self> {
         std::iter::successors(Some(*self), |scope| scope.parent.copied())
     }

@@ -49,6 +49,9 @@ impl<'a> Analyzer<'a> {
     }
 
     fn table(&mut self, table: &'a RangeVar, outer: &Scope<'_, 'a>) -> From<'a> {
+        if !self.spend(1) {
+            return From { columns: Columns::unknown(Taint::anything(Why::TooComplex)), relations: Vec::new() };
+        }
         let name = table.alias.as_ref().map_or(&*table.relname, |alias| &alias.aliasname);
         let aliases = table.alias.as_ref().map(alias_columns).unwrap_or_default();
         let cte = if table.schemaname.is_empty() { outer.cte(&table.relname) } else { None };
@@ -62,6 +65,7 @@ impl<'a> Analyzer<'a> {
                 self.columns_of(&candidates)
             }
         };
+        self.spend(columns.list.len());
         From::one(name, columns.renamed(&aliases))
     }
 
@@ -182,6 +186,11 @@ impl<'a> Analyzer<'a> {
             let inner = Scope { parent: Some(lateral), ctes: &[], from: &left };
             join.rarg.as_deref().map(|item| self.from_item(item, outer, &inner)).unwrap_or_default()
         };
+        let sizes = (left.columns.list.len(), right.columns.list.len());
+        let merging = if join.is_natural { sizes.0 } else { join.using_clause.len() };
+        if !self.spend((sizes.0 + sizes.1).saturating_mul(merging + 1)) {
+            return From { columns: Columns::unknown(Taint::anything(Why::TooComplex)), relations: Vec::new() };
+        }
         let merged = if join.is_natural { shared(&left.columns, &right.columns) } else { strings(&join.using_clause) };
         let mut columns = Columns::default();
         for name in &merged {

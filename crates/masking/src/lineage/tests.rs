@@ -243,6 +243,15 @@ fn copies_are_refused() {
             Refuse(Written),
         ),
         ("MERGE INTO orders o USING customers c ON false WHEN NOT MATCHED THEN INSERT (note) VALUES (c.email)", Refuse(Written)),
+        (
+            "INSERT INTO archive (id, email) SELECT id, email FROM customers ON CONFLICT (id) DO UPDATE SET note = excluded.email",
+            Refuse(Written),
+        ),
+        ("INSERT INTO archive SELECT id, email FROM customers ON CONFLICT (id) DO UPDATE SET email = excluded.email", Mask),
+        (
+            "INSERT INTO not_there VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2 RETURNING x || ''",
+            Refuse(Why::UnknownRelation),
+        ),
         ("CREATE TABLE t AS SELECT email FROM customers", Refuse(Written)),
         ("SELECT email INTO t FROM customers", Refuse(Written)),
         ("SELECT email INTO TEMP t FROM customers UNION SELECT 'x'", Refuse(Written)),
@@ -408,6 +417,25 @@ fn messages_are_withheld_when_they_may_quote() {
             Err(refusal) => assert!(withheld, "{sql}: {refusal}"),
         }
     }
+}
+
+#[test]
+fn work_is_bounded() {
+    let plan = shop::plan();
+    let started = std::time::Instant::now();
+    // Each level of recursive CTEs is worked out several times for each round of the one around it.
+    let nested = (0..9)
+        .fold("SELECT 1 FROM t".to_owned(), |inner, _| format!("WITH RECURSIVE t AS (SELECT 1 UNION ({inner})) SELECT 1 FROM t"));
+    shop::flows_of(&plan, &nested);
+    // Each has twice the columns of the one before.
+    let doubling = (1..60).map(|n| format!("t{n} AS (SELECT *, * FROM t{})", n - 1)).collect::<Vec<_>>().join(", ");
+    let doubling = format!("WITH t0 AS (SELECT * FROM customers), {doubling} SELECT * FROM t59");
+    assert!(!shop::flows_of(&plan, &doubling).untraced().is_empty());
+    let joined = (0..20_000).map(|n| format!("customers c{n}")).collect::<Vec<_>>().join(", ");
+    let wide = format!("SELECT {} FROM {joined}", vec!["id"; 20_000].join(", "));
+    let found = shop::flows_of(&plan, &wide);
+    assert!(found.untraced().iter().any(|untraced| untraced.why == Why::TooComplex));
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
 }
 
 #[test]

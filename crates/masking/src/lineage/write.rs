@@ -120,36 +120,51 @@ impl<'a> Analyzer<'a> {
         let nothing = From::default();
         let ctes = self.ctes(insert.with_clause.as_ref(), outer);
         let outer = Scope { parent: outer, ctes: &ctes, from: &nothing };
-        let target = self.target(insert.relation.as_ref(), false);
-        if let Some(source) = insert.select_stmt.as_deref() {
-            let columns = self.query(source, Some(&outer));
-            let named = target_names(&insert.cols);
-            let names: Vec<&str> = if insert.cols.is_empty() {
-                target.columns.list.iter().filter_map(|column| column.name).collect()
-            } else {
-                named
-            };
-            let certain = columns.rest.is_none() && target.columns.rest.is_none();
-            for (at, column) in columns.list.iter().enumerate() {
-                let into = names.get(at).copied().filter(|_| certain);
-                self.write(&target, into, column.taint);
-            }
-            if let Some(rest) = columns.rest {
-                self.write(&target, None, rest);
-            }
-        }
+        // ON CONFLICT meets rows that are there already.
+        let target = self.target(insert.relation.as_ref(), insert.on_conflict_clause.is_some());
+        let given =
+            insert.select_stmt.as_deref().map(|source| self.inserted(insert, source, &target, &outer)).unwrap_or_default();
         let from = From::one(target.name, target.columns.clone());
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
-            self.on_conflict(conflict, &target, from.clone(), &outer);
+            self.on_conflict(conflict, &target, given, from.clone(), &outer);
         }
         self.returning(insert.returning_clause.as_ref(), &target, from, &outer)
     }
 
-    fn on_conflict(&mut self, conflict: &'a OnConflictClause, target: &Target<'a>, mut from: From<'a>, outer: &Scope<'_, 'a>) {
-        // `excluded` is the row that the caller gave.
-        let given = target.columns.list.iter().map(|column| Col::new(column.name, Taint::CLEAN)).collect();
-        let rest = target.columns.rest.map(|_| Taint::CLEAN);
-        from.relations.push(Rel { name: "excluded", columns: Columns { list: given, rest } });
+    /// Writes what a query gives into the target; the row to insert, as `excluded` shows it.
+    fn inserted(&mut self, insert: &'a InsertStmt, source: &'a Node, target: &Target<'a>, outer: &Scope<'_, 'a>) -> Columns<'a> {
+        let columns = self.query(source, Some(outer));
+        let names: Vec<&str> = if insert.cols.is_empty() {
+            target.columns.list.iter().filter_map(|column| column.name).collect()
+        } else {
+            target_names(&insert.cols)
+        };
+        let certain = columns.rest.is_none() && target.columns.rest.is_none();
+        for (at, column) in columns.list.iter().enumerate() {
+            let into = names.get(at).copied().filter(|_| certain);
+            self.write(target, into, column.taint);
+        }
+        if let Some(rest) = columns.rest {
+            self.write(target, None, rest);
+        }
+        let all = columns.all().through(Why::Written);
+        let row = target.columns.list.iter().map(|column| {
+            let at = names.iter().position(|name| column.name == Some(name));
+            let taint = at.and_then(|at| columns.list.get(at)).map_or(Taint::CLEAN, |given| given.taint.through(Why::Written));
+            Col { taint: if certain { taint } else { all }, ..*column }
+        });
+        Columns { list: row.collect(), rest: (!certain).then_some(all) }
+    }
+
+    fn on_conflict(
+        &mut self,
+        conflict: &'a OnConflictClause,
+        target: &Target<'a>,
+        given: Columns<'a>,
+        mut from: From<'a>,
+        outer: &Scope<'_, 'a>,
+    ) {
+        from.relations.push(Rel { name: "excluded", columns: given });
         let scope = Scope { parent: Some(outer), ctes: &[], from: &from };
         if let Some(infer) = conflict.infer.as_deref() {
             for element in &infer.index_elems {

@@ -8,6 +8,8 @@ use bytes::BytesMut;
 
 /// Characters that a part must have for its first to be shown.
 const SHOWN_FROM: usize = 3;
+/// Longest masked address: two characters of four bytes, a top level of eight, and what stands between.
+const MASKED_MAX: usize = 32;
 
 #[derive(Debug)]
 pub(super) struct Email;
@@ -18,29 +20,50 @@ impl Transform for Email {
             out.extend_from_slice(HIDDEN.as_bytes());
             return;
         };
-        initial(local, out);
-        out.extend_from_slice(b"***@");
-        initial(domain, out);
-        out.extend_from_slice(b"***.");
         let letters = (2..=8).contains(&top.len()) && top.bytes().all(|byte| byte.is_ascii_alphabetic());
-        out.extend_from_slice(if letters { top.as_bytes() } else { HIDDEN.as_bytes() });
+        let pieces = [initial(local), "***@", initial(domain), "***.", if letters { top } else { HIDDEN }];
+        // Put together first: one append costs less than five.
+        let mut masked = [0; MASKED_MAX];
+        let mut length = 0;
+        for piece in pieces {
+            let Some(room) = masked.get_mut(length..length + piece.len()) else { break };
+            room.copy_from_slice(piece.as_bytes());
+            length += piece.len();
+        }
+        out.extend_from_slice(masked.get(..length).unwrap_or_default());
     }
 }
 
-/// Local part, domain without its top level, top level. A trailing blank (`char(n)` has them) is not part of it.
+/// Local part, domain without its top level, top level. Trailing blanks (`char(n)` has them) are not part of it.
 fn parts(text: &str) -> Option<(&str, &str, &str)> {
     let text = text.trim_ascii_end();
-    let (local, domain) = text.rsplit_once('@')?;
-    let (domain, top) = domain.rsplit_once('.')?;
+    let (mut at, mut dot) = (None, None);
+    for (position, byte) in text.bytes().enumerate() {
+        if byte <= b'@' {
+            match byte {
+                b'@' => at = Some(position),
+                b'.' => dot = Some(position),
+                // Blanks, line ends, control characters.
+                ..=b' ' => return None,
+                _ => {}
+            }
+        }
+    }
+    let (at, dot) = (at?, dot?);
+    let (local, domain, top) = (text.get(..at)?, text.get(at + 1..dot)?, text.get(dot + 1..)?);
     let empty = local.is_empty() || domain.is_empty() || top.is_empty();
-    (!empty && !text.bytes().any(|byte| byte.is_ascii_whitespace())).then_some((local, domain, top))
+    (!empty).then_some((local, domain, top))
 }
 
-fn initial(part: &str, out: &mut BytesMut) {
-    let mut characters = part.chars();
-    if let Some(first) = characters.next()
-        && characters.nth(SHOWN_FROM - 2).is_some()
+/// The first character, if there are enough.
+fn initial(part: &str) -> &str {
+    if let [first, second, third, ..] = part.as_bytes()
+        && (first | second | third).is_ascii()
     {
-        out.extend_from_slice(first.encode_utf8(&mut [0; 4]).as_bytes());
+        return part.get(..1).unwrap_or_default();
     }
+    let mut starts = part.char_indices().map(|(at, _)| at).skip(1);
+    let end = starts.next();
+    let enough = starts.nth(SHOWN_FROM - 3).is_some();
+    end.filter(|_| enough).and_then(|end| part.get(..end)).unwrap_or_default()
 }

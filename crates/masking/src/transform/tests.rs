@@ -136,7 +136,9 @@ proptest! {
             for type_id in [oid::TEXT, 20_000] {
                 let Some(shown) = of(&*mask, value.as_bytes(), type_id, ValueFormat::Text) else { continue };
                 let shown = String::from_utf8(shown).expect("UTF-8");
-                prop_assert!(name == "fixed" || !shown.contains(&value), "{name}: {value:?} gives {shown:?}");
+                // A few hex digits may be in any hash.
+                let by_chance = name == "hash" && value.len() < 8;
+                prop_assert!(name == "fixed" || by_chance || !shown.contains(&value), "{name}: {value:?} gives {shown:?}");
             }
         }
     }
