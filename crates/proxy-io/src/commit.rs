@@ -86,9 +86,7 @@ impl Future for Ticket {
             }
         }
         match this.batch.result.get() {
-            Some(Ok(accepted)) => {
-                Poll::Ready(Ok(accepted.iter().skip(this.from).take(this.count).copied().collect()))
-            }
+            Some(Ok(accepted)) => Poll::Ready(Ok(accepted.iter().skip(this.from).take(this.count).copied().collect())),
             Some(Err(error)) => Poll::Ready(Err(error.clone())),
             None => Poll::Pending,
         }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
@@ -226,7 +226,7 @@ impl Driver {
     fn over(&self) -> Option<CloseReason> {
         let reason = self.closing.as_ref()?;
         let flushed = |side: &Side| side.stream.is_none() || side.output.is_empty();
-        let busy = matches!(self.operation, Some(_)) && self.client.stream.is_none();
+        let busy = self.operation.is_some() && self.client.stream.is_none();
         (!busy && flushed(&self.client) && flushed(&self.upstream)).then(|| reason.clone())
     }
 
@@ -244,15 +244,19 @@ impl Driver {
         self.carry_out(now);
     }
 
-    /// Offers a peer's unread bytes to the session.
+    /// Offers a peer's unread bytes to the session. What it takes may make the other's takeable.
     fn offer(&mut self, peer: Peer) {
         let now = wall_clock();
-        let side = match peer {
-            Peer::Client => &mut self.client,
-            Peer::Upstream => &mut self.upstream,
+        let (side, other) = match peer {
+            Peer::Client => (&mut self.client, &mut self.upstream),
+            Peer::Upstream => (&mut self.upstream, &mut self.client),
         };
+        let before = side.buffer.len();
         side.offered = true;
         self.session.handle(now, Input::Bytes { from: peer, buffer: &mut side.buffer });
+        if side.buffer.len() != before {
+            other.offered = false;
+        }
         self.carry_out(now);
     }
 
@@ -442,15 +446,27 @@ impl Driver {
 
     /// Says goodbye, records the end.
     async fn finish(mut self, reason: CloseReason) {
-        for side in [&mut self.client, &mut self.upstream] {
-            if let Some(mut stream) = side.stream.take() {
-                // A half-closed connection lets the peer read what was written; it need not answer.
-                let _ = tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await;
-            }
-        }
-        self.services.registry.leave(self.peer.session, &self.cancel_key);
         self.services.metrics.closed(self.peer.protocol, &reason);
         self.services.metrics.moved(self.upstream.moved, self.client.moved);
         self.record_end(&reason);
+        // The upstream first: it need not wait for a slow client.
+        for side in [&mut self.upstream, &mut self.client] {
+            if let Some(mut stream) = side.stream.take() {
+                let _ = tokio::time::timeout(LINGER, linger(&mut stream)).await;
+            }
+        }
+        self.services.registry.leave(self.peer.session, &self.cancel_key);
     }
+}
+
+/// Longest wait for a peer to read the last words (500 ms).
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Says that no more comes, and reads until the peer has closed: a connection that is closed with unread bytes is
+/// reset, and the reset can overtake the last error.
+async fn linger(stream: &mut Stream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut waste = [0; 4_096];
+    while stream.read(&mut waste).await? > 0 {}
+    Ok(())
 }

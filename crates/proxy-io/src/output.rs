@@ -9,6 +9,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
+/// Memory that an empty queue keeps (4 KiB): most statements and their answers fit.
+const RETAINED_MAX: usize = 4 << 10;
+
 /// A queue of bytes for one peer.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -75,6 +78,9 @@ impl Output {
             ready!(Pin::new(stream).poll_flush(cx))?;
             self.needs_flush = false;
         }
+        if self.tail.capacity() > RETAINED_MAX || self.chunks.capacity() > 64 {
+            self.release();
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -90,8 +96,8 @@ impl Output {
         all
     }
 
-    /// Gives back memory that an idle session does not need.
-    pub fn release(&mut self) {
+    /// Gives back memory that a burst has left.
+    fn release(&mut self) {
         if self.queued == 0 && self.tail.capacity() > 0 {
             self.tail = BytesMut::new();
             self.chunks = VecDeque::new();

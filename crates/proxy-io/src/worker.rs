@@ -139,7 +139,12 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-fn run_worker(sockets: Vec<(ListenerSpec, Bound)>, services: &Arc<Services>, accepting: CancellationToken, committing: CancellationToken) {
+fn run_worker(
+    sockets: Vec<(ListenerSpec, Bound)>,
+    services: &Arc<Services>,
+    accepting: CancellationToken,
+    committing: CancellationToken,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -156,7 +161,13 @@ fn run_worker(sockets: Vec<(ListenerSpec, Bound)>, services: &Arc<Services>, acc
     });
 }
 
-async fn accept_loop(spec: ListenerSpec, bound: Bound, services: Arc<Services>, committer: Arc<Committer>, until: CancellationToken) {
+async fn accept_loop(
+    spec: ListenerSpec,
+    bound: Bound,
+    services: Arc<Services>,
+    committer: Arc<Committer>,
+    until: CancellationToken,
+) {
     let spec = Arc::new(spec);
     let listener = match bound {
         Bound::Tcp(socket) => TcpListener::from_std(socket).map(Listener::Tcp),
@@ -204,7 +215,6 @@ impl Listener {
 }
 
 fn start(socket: Socket, spec: Arc<ListenerSpec>, services: Arc<Services>, committer: Arc<Committer>) {
-    services.metrics.connected(spec.protocol);
     let (source, address) = socket.peer();
     let address = address.map(|address| address.ip());
     let Some(admission) = services.authenticate.admit(address) else {
@@ -223,14 +233,9 @@ fn start(socket: Socket, spec: Arc<ListenerSpec>, services: Arc<Services>, commi
     if !services.registry.offer_cancel_key(id, &cancel_key) {
         return;
     }
+    services.metrics.connected(spec.protocol);
     let session = (spec.session)(SessionSeed { id, cancel_key: cancel_key.clone() });
-    let peer = PeerInfo {
-        session: id,
-        source,
-        address,
-        protocol: spec.protocol,
-        listener_connection: spec.connection.clone(),
-    };
+    let peer = PeerInfo { session: id, source, address, protocol: spec.protocol, listener_connection: spec.connection.clone() };
     tokio::spawn(driver::run(driver::Setup { socket, session, peer, cancel_key, admission, spec, services, committer }));
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Deciding {
     /// None is.
     Idle,
     /// On a thread of its own: a long statement.
-    Thinking { thought: JoinHandle<Thought>, request: Request, completed: Vec<(RequestId, bool)> },
+    Thinking { thought: JoinHandle<Thought>, request: Box<Request>, completed: Vec<(RequestId, bool)> },
     /// The authorizer waits for something.
     NotReady { until: BoxFuture<'static, ()>, tries: u32 },
     /// Decided, on the way to the log. Each with the place of its entry among the ticket's.
@@ -38,7 +38,7 @@ pub(super) enum Deciding {
     /// Before the reviewers.
     Holding(Box<Holding>),
     /// Approved, on the way to the log.
-    Approving { ticket: Ticket, request: Request, decision: Decision },
+    Approving { ticket: Ticket, cleared: Box<(Request, Decision)> },
 }
 
 /// A request before the reviewers.
@@ -87,7 +87,7 @@ impl Driver {
                         self.deciding = Deciding::Thinking { thought, request, completed };
                         return progress;
                     };
-                    self.thought(thought, request, completed);
+                    self.thought(thought, *request, completed);
                 }
                 Deciding::NotReady { mut until, tries } => {
                     if until.as_mut().poll(cx).is_pending() {
@@ -110,11 +110,12 @@ impl Driver {
                     };
                     self.hold_ended(*holding, outcome);
                 }
-                Deciding::Approving { mut ticket, request, decision } => {
+                Deciding::Approving { mut ticket, cleared } => {
                     let Poll::Ready(result) = Pin::new(&mut ticket).poll(cx) else {
-                        self.deciding = Deciding::Approving { ticket, request, decision };
+                        self.deciding = Deciding::Approving { ticket, cleared };
                         return progress;
                     };
+                    let (request, decision) = *cleared;
                     self.approved(result, request, decision);
                 }
             }
@@ -185,7 +186,7 @@ impl Driver {
             let decision = authorizer.decide(now, &copy, None);
             (authorizer, decision)
         });
-        self.deciding = Deciding::Thinking { thought, request, completed: Vec::new() };
+        self.deciding = Deciding::Thinking { thought, request: Box::new(request), completed: Vec::new() };
     }
 
     fn thought(&mut self, thought: Result<Thought, tokio::task::JoinError>, request: Request, completed: Vec<(RequestId, bool)>) {
@@ -222,7 +223,11 @@ impl Driver {
                 (Verdict::Allow, Some(opened)) => self.session_started(opened, &decision),
                 (Verdict::Deny(reason), _) => return self.refuse_connect(request, &reason.what.clone(), &reason.remedy.clone()),
                 (Verdict::Hold(_), _) | (Verdict::Allow, None) => {
-                    return self.refuse_connect(request, "opening a connection cannot be held for approval", "Change the policy.");
+                    return self.refuse_connect(
+                        request,
+                        "opening a connection cannot be held for approval",
+                        "Change the policy.",
+                    );
                 }
             };
             submissions.push(self.submission(now, event));
@@ -374,12 +379,13 @@ impl Driver {
             {
                 let event = Event::Approval { request: request.id, step, by, reason, digest };
                 let ticket = self.committer.submit([self.submission(now, event)]);
-                self.deciding = Deciding::Approving { ticket, request, decision: again };
+                self.deciding = Deciding::Approving { ticket, cleared: Box::new((request, again)) };
                 return;
             }
             let why = "what it was approved under has changed meanwhile".to_owned();
             self.approval_step(now, request.id, ApprovalStep::Withdrawn, by, Some(why.clone()), digest);
-            let denial = self.denial(DenialKind::Approval, request.id, format!("approval void: {why}"), "Send it again.".to_owned());
+            let denial =
+                self.denial(DenialKind::Approval, request.id, format!("approval void: {why}"), "Send it again.".to_owned());
             self.answer(request.id, Answer::Denied(denial));
             return;
         }
@@ -402,12 +408,10 @@ impl Driver {
     fn approved(&mut self, result: Result<Vec<Accepted>, StoreError>, request: Request, decision: Decision) {
         let answer = match result {
             Err(error) => Answer::Denied(self.store_denial(request.id, &error)),
-            Ok(accepted) => {
-                match accepted.first().and_then(|accepted| decision.permit(self.peer.session, &request, accepted)) {
-                    Some(permit) => Answer::Permitted { permit, disclosure: decision.disclosure },
-                    None => Answer::Denied(self.store_denial(request.id, &StoreError::Closed)),
-                }
-            }
+            Ok(accepted) => match accepted.first().and_then(|accepted| decision.permit(self.peer.session, &request, accepted)) {
+                Some(permit) => Answer::Permitted { permit, disclosure: decision.disclosure },
+                None => Answer::Denied(self.store_denial(request.id, &StoreError::Closed)),
+            },
         };
         self.answer(request.id, answer);
     }
