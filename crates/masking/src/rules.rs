@@ -354,10 +354,10 @@ mod tests {
         let detect = Classify { detect: Some("emial".to_owned()), ..email.clone() };
         assert!(one(&[detect], &[], &[]).contains("use one of email, card"));
         let spec = |class: &str, with| MaskSpec { class: class.to_owned(), with };
-        assert!(one(&[email.clone()], &[spec("card", MaskWith::Null)], &[]).contains("no [[classify]]"));
+        assert!(one(std::slice::from_ref(&email), &[spec("card", MaskWith::Null)], &[]).contains("no [[classify]]"));
         let twice = [spec("email", MaskWith::Null), spec("email", MaskWith::Redact)];
-        assert!(one(&[email.clone()], &twice, &[]).contains("two [[mask]]s"));
-        assert!(one(&[email.clone()], &[], &["public.f"]).contains("safe_functions"));
+        assert!(one(std::slice::from_ref(&email), &twice, &[]).contains("two [[mask]]s"));
+        assert!(one(std::slice::from_ref(&email), &[], &["public.f"]).contains("safe_functions"));
         let short = MaskWith::Hash { secret: Some(SecretBytes::new(vec![1; 4])) };
         let text = one(&[email], &[spec("email", short)], &[]);
         assert!(text.contains("shorter than 16 bytes") && !text.contains("01"), "{text}");

@@ -4,19 +4,21 @@
 //! was checked on PostgreSQL 15 with a client that prints it (`tests/origins.py` repeats it): the origin
 //! survives sub-queries (LATERAL too), CTEs (materialized or not, data-modifying too), joins (with aliases, inner
 //! and outer), DISTINCT, GROUP BY with grouping sets, ORDER BY, RETURNING, cursors (FETCH, WITH HOLD after commit),
-//! EXECUTE and CREATE VIEW (as the view's own column). It is 0 for expressions, set operations, the merged column of
-//! a FULL JOIN, merged columns whose types differ, VALUES, functions in FROM, and whole rows of sub-queries; a whole
-//! row of a table has the table and column number 0. So a plain column is masked when it arrives
-//! ([`crate::disclose`]); every *other* way is what [`flows`] looks for, in the grammar's own tree. It errs on the
-//! side of finding one: names that cannot be placed carry everything in scope, and node kinds that it does
-//! not know carry anything.
+//! EXECUTE and views (as the view's own column). It is 0 for expressions, set operations, the merged column of a FULL
+//! JOIN, most merged columns whose types differ (or it is the other side's), VALUES, functions in FROM, and whole rows
+//! of sub-queries; a whole row of a table has the table and column number 0.
+//!
+//! So a plain column is masked when it arrives ([`crate::disclose`]); every *other* way is what [`flows`] looks for, in
+//! the grammar's own tree. It errs on the side of finding one: names that cannot be placed carry everything in scope,
+//! and node kinds that it does not know carry anything. `tests/fuzz.py` runs random statements that it lets through.
 //!
 //! What is looked for, besides output: copies into other tables, functions that keep or send what they are given
 //! (`set_config`, `pg_notify`), functions that run a query in a string (`query_to_xml`), functions that are not
 //! built in and not declared safe, files on the server, statistics, code (DO), renaming, new views.
 //!
-//! What is *not* found here: inference (WHERE, ORDER BY, `count`, `IS NULL` may ask about hidden values), triggers,
-//! and user-defined operators, casts and types whose functions read tables.
+//! What is *not* found here: inference (WHERE, ORDER BY, `count`, `IS NULL` may ask about hidden values); triggers;
+//! user-defined operators, casts and types whose functions read tables; error details of *other* tables that a foreign
+//! key's action writes to; statements of other sessions in `pg_stat_activity`.
 
 mod expr;
 mod functions;

@@ -54,7 +54,7 @@ impl<'a> Analyzer<'a> {
             self.sorted(select, &outer);
             return columns;
         }
-        let from = self.from_list(&select.from_clause, &outer);
+        let from = self.sources(&select.from_clause, &outer);
         let scope = Scope { parent: Some(&outer), ctes: &[], from: &from };
         self.filter(select.where_clause.as_deref(), &scope);
         self.filter_all(&select.group_clause, &scope);
@@ -191,7 +191,7 @@ impl<'a> Analyzer<'a> {
     /// Each may name itself and the others: all are worked out until nothing changes.
     fn recursive_ctes(&mut self, expressions: &[&'a CommonTableExpr], outer: Option<&Scope<'_, 'a>>) -> Vec<Cte<'a>> {
         let nothing = From::default();
-        let start = |cte: &&'a CommonTableExpr| Cte { name: &*cte.ctename, columns: Columns::unknown(Taint::CLEAN) };
+        let start = |cte: &&'a CommonTableExpr| Cte { name: &cte.ctename, columns: Columns::unknown(Taint::CLEAN) };
         let mut ctes = expressions.iter().map(start).collect::<Vec<_>>();
         let before = self.flows.clone();
         for _ in 0..ROUNDS_MAX {

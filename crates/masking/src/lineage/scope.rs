@@ -234,7 +234,7 @@ pub(crate) struct Cte<'a> {
 /// A query level, within others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scope<'s, 'a> {
-    pub(crate) parent: Option<&'s Scope<'s, 'a>>,
+    pub(crate) parent: Option<&'s Self>,
     pub(crate) ctes: &'s [Cte<'a>],
     pub(crate) from: &'s From<'a>,
 }

@@ -12,17 +12,17 @@ const WITHOUT_MODIFIER: [u32; 11] = [16, 19, 20, 21, 23, 25, 26, 700, 701, 1082,
 
 impl<'a> Analyzer<'a> {
     /// A FROM list. Each item sees those before it if it is LATERAL.
-    pub(super) fn from_list(&mut self, items: &'a [Node], outer: &Scope<'_, 'a>) -> From<'a> {
+    pub(super) fn sources(&mut self, items: &'a [Node], outer: &Scope<'_, 'a>) -> From<'a> {
         let mut all = From::default();
         for item in items {
-            let piece = self.from_item(item, outer, &Scope { parent: Some(outer), ctes: &[], from: &all });
+            let piece = self.source(item, outer, &Scope { parent: Some(outer), ctes: &[], from: &all });
             all.add(piece);
         }
         all
     }
 
     /// One item of FROM. `outer` is what any sub-query sees, `lateral` what a LATERAL one does.
-    pub(super) fn from_item(&mut self, item: &'a Node, outer: &Scope<'_, 'a>, lateral: &Scope<'_, 'a>) -> From<'a> {
+    pub(super) fn source(&mut self, item: &'a Node, outer: &Scope<'_, 'a>, lateral: &Scope<'_, 'a>) -> From<'a> {
         match &item.node {
             Some(NodeEnum::RangeVar(table)) => self.table(table, outer),
             Some(NodeEnum::RangeSubselect(sub)) => {
@@ -32,14 +32,14 @@ impl<'a> Analyzer<'a> {
                 From::one(&alias.aliasname, columns.renamed(&alias_columns(alias)))
             }
             Some(NodeEnum::JoinExpr(join)) => self.join(join, outer, lateral),
-            Some(NodeEnum::RangeFunction(function)) => self.from_function(function, lateral),
+            Some(NodeEnum::RangeFunction(function)) => self.function_source(function, lateral),
             Some(NodeEnum::RangeTableFunc(table)) => self.xml_table(table, lateral),
             Some(NodeEnum::JsonTable(table)) => self.json_table(table, lateral),
             Some(NodeEnum::RangeTableSample(sample)) => {
                 self.filter_all(&sample.args, lateral);
                 self.filter(sample.repeatable.as_deref(), lateral);
                 let relation = sample.relation.as_deref();
-                relation.map(|relation| self.from_item(relation, outer, lateral)).unwrap_or_default()
+                relation.map(|relation| self.source(relation, outer, lateral)).unwrap_or_default()
             }
             _ => {
                 self.suspect(Why::UnknownKind, "an item of FROM");
@@ -108,7 +108,7 @@ impl<'a> Analyzer<'a> {
         all
     }
 
-    fn from_function(&mut self, function: &'a RangeFunction, lateral: &Scope<'_, 'a>) -> From<'a> {
+    fn function_source(&mut self, function: &'a RangeFunction, lateral: &Scope<'_, 'a>) -> From<'a> {
         let mut taint = Taint::CLEAN;
         let mut named: Vec<&'a str> = Vec::new();
         for item in &function.functions {
@@ -181,10 +181,10 @@ impl<'a> Analyzer<'a> {
     }
 
     fn join(&mut self, join: &'a JoinExpr, outer: &Scope<'_, 'a>, lateral: &Scope<'_, 'a>) -> From<'a> {
-        let left = join.larg.as_deref().map(|item| self.from_item(item, outer, lateral)).unwrap_or_default();
+        let left = join.larg.as_deref().map(|item| self.source(item, outer, lateral)).unwrap_or_default();
         let right = {
             let inner = Scope { parent: Some(lateral), ctes: &[], from: &left };
-            join.rarg.as_deref().map(|item| self.from_item(item, outer, &inner)).unwrap_or_default()
+            join.rarg.as_deref().map(|item| self.source(item, outer, &inner)).unwrap_or_default()
         };
         let sizes = (left.columns.list.len(), right.columns.list.len());
         let merging = if join.is_natural { sizes.0 } else { join.using_clause.len() };

@@ -184,7 +184,7 @@ impl<'a> Analyzer<'a> {
         let outer = Scope { parent: outer, ctes: &ctes, from: &nothing };
         let target = self.target(update.relation.as_ref(), true);
         let mut from = From::one(target.name, target.columns.clone());
-        from.add(self.from_list(&update.from_clause, &outer));
+        from.add(self.sources(&update.from_clause, &outer));
         {
             let scope = Scope { parent: Some(&outer), ctes: &[], from: &from };
             self.assign(&target, &update.target_list, &scope);
@@ -199,7 +199,7 @@ impl<'a> Analyzer<'a> {
         let outer = Scope { parent: outer, ctes: &ctes, from: &nothing };
         let target = self.target(delete.relation.as_ref(), true);
         let mut from = From::one(target.name, target.columns.clone());
-        from.add(self.from_list(&delete.using_clause, &outer));
+        from.add(self.sources(&delete.using_clause, &outer));
         self.filter(delete.where_clause.as_deref(), &Scope { parent: Some(&outer), ctes: &[], from: &from });
         self.returning(delete.returning_clause.as_ref(), &target, from, &outer)
     }
@@ -211,7 +211,7 @@ impl<'a> Analyzer<'a> {
         let target = self.target(merge.relation.as_ref(), true);
         let mut from = From::one(target.name, target.columns.clone());
         if let Some(source) = merge.source_relation.as_deref() {
-            from.add(self.from_item(source, &outer, &outer));
+            from.add(self.source(source, &outer, &outer));
         }
         {
             let scope = Scope { parent: Some(&outer), ctes: &[], from: &from };
