@@ -4,6 +4,10 @@
 //! whoever counts: counting is one relaxed addition to a cache line of the thread's own, so that event loops do
 //! not wait for each other. Rendering adds the lines up.
 
+mod store;
+
+pub use store::MeteredStore;
+
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -75,28 +79,23 @@ families! {
     BUILD_INFO = Gauge "sallyport_build_info" ["version"] "Always 1; the version is the label.";
     START_TIME = Gauge "sallyport_start_time_seconds" [] "When the gateway started, in seconds since the epoch.";
     CONNECTIONS = Counter "sallyport_connections_total" ["protocol"] "Client connections that were accepted.";
-    CONNECTIONS_REFUSED = Counter "sallyport_connections_refused_total" ["reason"] "Client connections that a limit refused.";
     CONNECTIONS_OPEN = Gauge "sallyport_connections_open" ["protocol"] "Client connections that are open, logged in or not.";
-    LOGINS = Counter "sallyport_logins_total" ["outcome"] "Logins by how they ended: accepted, or the sort of refusal.";
-    LOGIN_SECONDS = Histogram "sallyport_login_seconds" [] "From the accepted connection to the finished login.";
-    SESSIONS_OPEN = Gauge "sallyport_sessions_open" ["connection"] "Sessions that are logged in.";
-    SESSIONS_CLOSED = Counter "sallyport_sessions_closed_total" ["reason"] "Sessions that ended, by reason.";
-    UPSTREAM_FAILURES = Counter "sallyport_upstream_failures_total" ["connection", "reason"] "Targets that could not be used: unreachable, tls, credential, protocol.";
-    REQUESTS = Counter "sallyport_requests_total" ["connection", "verdict"] "Requests by verdict: allow, deny, hold.";
-    REQUEST_OUTCOMES = Counter "sallyport_request_outcomes_total" ["connection", "status"] "What came of requests: completed, failed, skipped, refused, unknown.";
-    REQUEST_SECONDS = Histogram "sallyport_request_seconds" ["connection"] "From forwarding a request to its completion by the target.";
-    DECISION_SECONDS = Histogram "sallyport_decision_seconds" [] "Time to decide one request, facts included.";
-    DECISION_CACHE = Counter "sallyport_decision_cache_total" ["outcome"] "Decisions that were found in the cache (hit) or made (miss).";
-    COLUMNS_MASKED = Counter "sallyport_columns_masked_total" ["connection"] "Result columns that were masked.";
-    RESULTS_REFUSED = Counter "sallyport_results_refused_total" ["connection"] "Results that were refused because a masked class could not be traced.";
+    CONNECTIONS_CLOSED = Counter "sallyport_connections_closed_total" ["protocol", "reason"] "Client connections that closed, by reason.";
+    LOGINS = Counter "sallyport_logins_total" ["protocol", "outcome"] "Logins by how they ended: accepted, refused.";
+    SESSIONS_OPEN = Gauge "sallyport_sessions_open" [] "Sessions that are logged in.";
+    REQUESTS = Counter "sallyport_requests_total" ["verdict"] "Requests by verdict: allow, deny, hold.";
+    REQUEST_OUTCOMES = Counter "sallyport_request_outcomes_total" ["status"] "What came of requests: completed, failed, skipped, refused, unknown.";
+    REQUEST_SECONDS = Histogram "sallyport_request_seconds" [] "From forwarding a request to its completion by the target.";
+    ROWS = Counter "sallyport_rows_total" [] "Rows that requests returned or touched.";
+    COLUMNS = Counter "sallyport_result_columns_total" ["fate"] "Result columns: passed, masked, refused.";
     BYTES = Counter "sallyport_bytes_total" ["direction"] "Bytes from clients (in) and to clients (out).";
     HELD = Gauge "sallyport_held_requests" [] "Requests that wait for approval.";
-    APPROVALS = Counter "sallyport_approvals_total" ["outcome"] "Held requests by outcome: approved, denied, expired, withdrawn.";
+    APPROVALS = Counter "sallyport_approvals_total" ["outcome"] "Steps of approvals: requested, approved, denied, expired, withdrawn.";
     AUDIT_ENTRIES = Counter "sallyport_audit_entries_total" [] "Entries that the audit store accepted.";
     AUDIT_SECONDS = Histogram "sallyport_audit_append_seconds" [] "Time to append one batch of entries.";
-    AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Appends that the audit store refused; their requests were refused too.";
+    AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Batches that the audit store refused; their requests were refused too.";
     AUDIT_HEALTHY = Gauge "sallyport_audit_healthy" [] "1 while the audit store accepts entries.";
-    RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration, policy and certificate: activated, refused, unchanged.";
+    RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";
     CERTIFICATE_EXPIRY = Gauge "sallyport_certificate_expiry_seconds" [] "When the certificate in use expires, in seconds since the epoch.";
     CATALOG_LOADS = Counter "sallyport_catalog_loads_total" ["connection", "outcome"] "Loads of targets' catalogues: changed, unchanged, failed.";
     MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in use.";
@@ -406,21 +405,21 @@ mod tests {
             .map(|_| {
                 let metrics = Arc::clone(&metrics);
                 std::thread::spawn(move || {
-                    let counter = metrics.counter(&family::REQUESTS, &["shop", "allow"]);
+                    let counter = metrics.counter(&family::CATALOG_LOADS, &["shop", "changed"]);
                     (0..1_000).for_each(|_| counter.inc());
                 })
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(metrics.counter(&family::REQUESTS, &["shop", "allow"]).get(), 40_000);
+        assert_eq!(metrics.counter(&family::CATALOG_LOADS, &["shop", "changed"]).get(), 40_000);
         let text = metrics.render();
-        assert!(text.contains("sallyport_requests_total{connection=\"shop\",verdict=\"allow\"} 40000\n"), "{text}");
+        assert!(text.contains("sallyport_catalog_loads_total{connection=\"shop\",outcome=\"changed\"} 40000\n"), "{text}");
     }
 
     #[test]
     fn gauges_go_down_again_on_other_threads() {
         let metrics = Metrics::new();
-        let gauge = metrics.gauge(&family::SESSIONS_OPEN, &["shop"]);
+        let gauge = metrics.gauge(&family::SESSIONS_OPEN, &[]);
         let guard = gauge.hold();
         gauge.add(5);
         assert_eq!(gauge.get(), 6);
@@ -433,19 +432,19 @@ mod tests {
     #[test]
     fn histograms_are_cumulative_and_in_seconds() {
         let metrics = Metrics::new();
-        let histogram = metrics.histogram(&family::LOGIN_SECONDS, &[]);
+        let histogram = metrics.histogram(&family::REQUEST_SECONDS, &[]);
         for micros in [10, 11, 1_000_000, 600_000_000] {
             histogram.observe(Duration::from_micros(micros));
         }
         let text = metrics.render();
         for line in [
-            "sallyport_login_seconds_bucket{le=\"0.00001\"} 1",
-            "sallyport_login_seconds_bucket{le=\"0.000025\"} 2",
-            "sallyport_login_seconds_bucket{le=\"1\"} 3",
-            "sallyport_login_seconds_bucket{le=\"60\"} 3",
-            "sallyport_login_seconds_bucket{le=\"+Inf\"} 4",
-            "sallyport_login_seconds_sum 601.000021",
-            "sallyport_login_seconds_count 4",
+            "sallyport_request_seconds_bucket{le=\"0.00001\"} 1",
+            "sallyport_request_seconds_bucket{le=\"0.000025\"} 2",
+            "sallyport_request_seconds_bucket{le=\"1\"} 3",
+            "sallyport_request_seconds_bucket{le=\"60\"} 3",
+            "sallyport_request_seconds_bucket{le=\"+Inf\"} 4",
+            "sallyport_request_seconds_sum 601.000021",
+            "sallyport_request_seconds_count 4",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
@@ -454,9 +453,9 @@ mod tests {
     #[test]
     fn the_process_is_measured_and_labels_are_escaped() {
         let metrics = Metrics::new();
-        metrics.counter(&family::CONNECTIONS_REFUSED, &["a\"b\\c\nd"]).inc();
+        metrics.counter(&family::REQUESTS, &["a\"b\\c\nd"]).inc();
         let text = metrics.render();
-        assert!(text.contains(r#"{reason="a\"b\\c\nd"} 1"#), "{text}");
+        assert!(text.contains(r#"{verdict="a\"b\\c\nd"} 1"#), "{text}");
         for name in ["process_resident_memory_bytes ", "process_cpu_seconds_total ", "process_open_fds "] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name}\n{text}");
         }

@@ -3,101 +3,34 @@
 
 use crate::approvals::Pending;
 use crate::config::units::show_time;
+use audit_store::{SessionSummary, StoredEntry};
 use base64::Engine;
-use proxy_core::record::{Entry, Event, Outcome, RequestRecord, SessionStarted};
 use proxy_core::{Facts, Parameter, Principal, Target, ValueFormat};
 use serde_json::{Map, Value, json};
 
 /// Longest text of a statement in a listing for people, in characters. JSON is never cut.
 const LINE_MAX: usize = 160;
 
-/// One entry of the log.
+/// One entry of the log: `audit-store` has the form.
 #[must_use]
-pub fn entry(index: u64, entry: &Entry) -> Value {
-    let mut map = Map::new();
-    map.insert("index".into(), json!(index));
-    map.insert("time".into(), json!(show_time(entry.time)));
-    if let Some((session, number)) = entry.session {
-        map.insert("session".into(), json!(session));
-        map.insert("number".into(), json!(number));
-    }
-    map.insert("event".into(), json!(event_name(&entry.event)));
-    event(&entry.event, &mut map);
-    Value::Object(map)
+pub fn entry(entry: &StoredEntry) -> Value {
+    serde_json::to_value(entry).unwrap_or_default()
 }
 
-/// The event's name in listings and filters.
+/// A session in a listing.
 #[must_use]
-pub fn event_name(event: &Event) -> &'static str {
-    match event {
-        Event::GatewayStarted { .. } => "gateway_started",
-        Event::GatewayStopped { .. } => "gateway_stopped",
-        Event::Activated { .. } => "activated",
-        Event::ReloadRefused { .. } => "reload_refused",
-        Event::LoginFailed { .. } => "login_failed",
-        Event::SessionStarted(_) => "session_started",
-        Event::SessionEnded { .. } => "session_ended",
-        Event::Request(_) => "request",
-        Event::Outcome(_) => "outcome",
-        Event::Approval { .. } => "approval",
-        Event::Administration { .. } => "administration",
-        Event::LogRead { .. } => "log_read",
-        Event::ClockJump { .. } => "clock_jump",
-        Event::Heartbeat => "heartbeat",
-    }
+pub fn session(summary: &SessionSummary) -> Value {
+    let mut value = serde_json::to_value(summary).unwrap_or_default();
+    value["started"] = json!(show_time(summary.started));
+    value["last"] = json!(show_time(summary.last));
+    value["ended"] = json!(summary.ended.map(show_time));
+    value
 }
 
 fn extend(map: &mut Map<String, Value>, value: Value) {
     if let Value::Object(fields) = value {
         map.extend(fields);
     }
-}
-
-fn event(event: &Event, map: &mut Map<String, Value>) {
-    let fields = match event {
-        Event::GatewayStarted { version, host } => json!({ "version": version, "host": host }),
-        Event::GatewayStopped { reason } => json!({ "reason": reason }),
-        Event::Activated { what, digest, previous, difference, author } => {
-            json!({ "what": what, "digest": digest, "previous": previous, "difference": difference, "author": author })
-        }
-        Event::ReloadRefused { what, error } => json!({ "what": what, "error": error }),
-        Event::LoginFailed { source, protocol, label, connection, reason } => {
-            json!({ "source": source, "protocol": protocol, "label": label, "connection": connection, "reason": reason })
-        }
-        Event::SessionStarted(started) => return session_started(started, map),
-        Event::SessionEnded { reason, requests, bytes_in, bytes_out } => {
-            json!({ "reason": reason, "requests": requests, "bytes_in": bytes_in, "bytes_out": bytes_out })
-        }
-        Event::Request(record) => return request(record, map),
-        Event::Outcome(outcome) => return self::outcome(outcome, map),
-        Event::Approval { request, step, by, reason, digest } => {
-            json!({ "request": request, "step": step.as_str(), "by": by, "reason": reason, "digest": digest })
-        }
-        Event::Administration { by, action, object, details } => {
-            json!({ "by": by, "action": action, "object": object, "details": details })
-        }
-        Event::LogRead { by, query } => json!({ "by": by, "query": query }),
-        Event::ClockJump { micros } => json!({ "micros": micros }),
-        Event::Heartbeat => return,
-    };
-    extend(map, fields);
-}
-
-fn session_started(started: &SessionStarted, map: &mut Map<String, Value>) {
-    extend(
-        map,
-        json!({
-            "principal": principal(&started.principal),
-            "target": target(&started.target),
-            "source": started.source,
-            "protocol": started.protocol,
-            "label": started.label,
-            "application": started.application,
-            "tls": started.tls,
-            "policy_version": started.policy_version,
-            "policies": started.policies,
-        }),
-    );
 }
 
 /// A principal, with the id that filters take.
@@ -117,43 +50,6 @@ pub fn target(target: &Target) -> Value {
     serde_json::to_value(target).unwrap_or_default()
 }
 
-fn request(record: &RequestRecord, map: &mut Map<String, Value>) {
-    extend(map, json!({ "request": record.request, "kind": record.kind.as_str() }));
-    bytes("statement", &record.statement, map);
-    extend(
-        map,
-        json!({
-            "parameters": parameters(&record.parameters),
-            "verdict": record.verdict.as_str(),
-            "reason": record.reason,
-            "policies": record.policies,
-            "policy_version": record.policy_version,
-            "operations": operations(&record.facts),
-            "unknown": record.facts.unknown.iter().map(|unknown| &unknown.what).collect::<Vec<_>>(),
-        }),
-    );
-}
-
-fn outcome(outcome: &Outcome, map: &mut Map<String, Value>) {
-    let text = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    extend(
-        map,
-        json!({
-            "request": outcome.request,
-            "status": outcome.status.as_str(),
-            "code": text(&outcome.code),
-            "tag": text(&outcome.tag),
-            "rows": outcome.rows,
-            "bytes": outcome.bytes,
-            "duration_micros": outcome.duration_micros,
-            "columns_passed": outcome.columns_passed,
-            "columns_masked": outcome.columns_masked,
-            "columns_refused": outcome.columns_refused,
-            "masked_classes": outcome.masked_classes,
-        }),
-    );
-}
-
 /// `select on table public.customers`, one for each operation.
 #[must_use]
 pub fn operations(facts: &Facts) -> Vec<String> {
@@ -164,12 +60,12 @@ pub fn operations(facts: &Facts) -> Vec<String> {
     facts.operations.iter().map(show).collect()
 }
 
-/// Text as text, anything else as base 64 under another name: what is shown is never altered unseen.
-fn bytes(name: &str, value: &[u8], map: &mut Map<String, Value>) {
+/// Text as text, anything else as `{"base64": …}`: what is shown is never altered unseen.
+fn bytes(value: &[u8]) -> Value {
     match std::str::from_utf8(value) {
-        Ok(text) => map.insert(name.into(), json!(text)),
-        Err(_) => map.insert(format!("{name}_base64"), json!(base64::engine::general_purpose::STANDARD.encode(value))),
-    };
+        Ok(text) => json!(text),
+        Err(_) => json!({ "base64": base64::engine::general_purpose::STANDARD.encode(value) }),
+    }
 }
 
 /// Bound parameters, as far as their types are known.
@@ -214,35 +110,25 @@ fn binary_text(type_id: u32, value: &[u8]) -> Option<String> {
 #[must_use]
 pub fn pending(pending: &Pending) -> Value {
     let held = &pending.held;
-    let mut map = Map::new();
-    extend(
-        &mut map,
-        json!({
-            "id": pending.id,
-            "session": held.session,
-            "request": held.request,
-            "principal": principal(&held.principal),
-            "target": target(&held.target),
-        }),
-    );
-    bytes("statement", &held.statement, &mut map);
-    extend(
-        &mut map,
-        json!({
-            "parameters": parameters(&held.parameters),
-            "digest": held.digest,
-            "operations": operations(&held.facts),
-            "asks": held.rule.what,
-            "policies": held.rule.policies,
-            "policy_version": held.policy_version,
-            "reviewers": held.rule.reviewers,
-            "missing": pending.missing(),
-            "approvals": pending.opinions,
-            "submitted": show_time(held.submitted),
-            "expires": show_time(pending.expires),
-        }),
-    );
-    Value::Object(map)
+    json!({
+        "id": pending.id,
+        "session": held.session,
+        "request": held.request,
+        "principal": principal(&held.principal),
+        "target": target(&held.target),
+        "statement": bytes(&held.statement),
+        "parameters": parameters(&held.parameters),
+        "digest": held.digest,
+        "operations": operations(&held.facts),
+        "asks": held.rule.what,
+        "policies": held.rule.policies,
+        "policy_version": held.policy_version,
+        "reviewers": held.rule.reviewers,
+        "missing": pending.missing(),
+        "approvals": pending.opinions,
+        "submitted": show_time(held.submitted),
+        "expires": show_time(pending.expires),
+    })
 }
 
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
@@ -262,7 +148,7 @@ pub fn one_line(statement: &str) -> String {
 pub fn statement(value: &Value) -> String {
     match value["statement"].as_str() {
         Some(statement) => statement.to_owned(),
-        None => format!("(not text, base64) {}", text(value, "statement_base64")),
+        None => format!("(not text, base64) {}", text(&value["statement"], "base64")),
     }
 }
 
@@ -335,46 +221,43 @@ fn outcome_summary(value: &Value) -> String {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use proxy_core::record::RecordedVerdict;
+    use proxy_core::record::{Entry, Event, RecordedVerdict, RequestRecord};
     use proxy_core::{Object, ObjectKind, Operation, RequestId, RequestKind, SessionId, Timestamp};
     use std::sync::Arc;
 
-    fn record(statement: &'static [u8]) -> Entry {
-        let mut facts = Facts::default();
-        facts.add(Operation {
-            action: "delete".into(),
-            object: Object::new(ObjectKind::Table, ["public", "orders"]),
-            has_where: Some(false),
-        });
+    fn record(statement: &'static [u8]) -> StoredEntry {
         let record = RequestRecord {
             request: RequestId(3),
             kind: RequestKind::Query,
             statement: Bytes::from_static(statement),
             parameters: vec![],
-            facts: Arc::new(facts),
+            facts: Arc::default(),
             verdict: RecordedVerdict::Deny,
             policies: Arc::from([Arc::from("no-delete-all")]),
             policy_version: "v1".into(),
             reason: Some("no-delete-all".into()),
         };
-        Entry { time: Timestamp(0), session: Some((SessionId([1; 16]), 4)), event: Event::Request(Box::new(record)) }
+        let entry = Entry { time: Timestamp(0), session: Some((SessionId([1; 16]), 4)), event: Event::Request(Box::new(record)) };
+        StoredEntry { index: 9, entry, withheld: vec![] }
     }
 
     #[test]
-    fn an_entry_says_everything_and_a_line_says_it_shortly() {
-        let value = entry(9, &record(b"DELETE\n FROM\torders"));
-        assert_eq!((value["index"].as_u64(), value["number"].as_u64()), (Some(9), Some(4)));
-        assert_eq!(value["statement"], "DELETE\n FROM\torders");
-        assert_eq!(value["operations"][0], "delete on table public.orders without WHERE");
-        assert_eq!(summary(&value), "deny 3: DELETE FROM orders  (no-delete-all)");
+    fn a_line_says_it_shortly() {
+        assert_eq!(summary(&entry(&record(b"DELETE\n FROM\torders"))), "deny 3: DELETE FROM orders  (no-delete-all)");
     }
 
     #[test]
-    fn what_is_not_text_is_never_altered_unseen() {
-        let value = entry(9, &record(b"SELECT '\xff'"));
-        assert!(value.get("statement").is_none());
-        assert_eq!(value["statement_base64"], "U0VMRUNUICf/Jw==");
-        assert!(!summary(&entry(1, &record(b"SELECT '\x1b[2J'"))).contains('\x1b'), "a statement cannot draw on the terminal");
+    fn what_is_not_text_cannot_draw_on_the_terminal() {
+        assert_eq!(summary(&entry(&record(b"SELECT '\xff'"))), "deny 3: (not text, base64) U0VMRUNUICf/Jw==  (no-delete-all)");
+        assert!(!summary(&entry(&record(b"SELECT '\x1b[2J'"))).contains('\x1b'));
+    }
+
+    #[test]
+    fn operations_say_what_is_missing() {
+        let mut facts = Facts::default();
+        let orders = Object::new(ObjectKind::Table, ["public", "orders"]);
+        facts.add(Operation { action: "delete".into(), object: orders, has_where: Some(false) });
+        assert_eq!(operations(&facts), ["delete on table public.orders without WHERE"]);
     }
 
     #[test]

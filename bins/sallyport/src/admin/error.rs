@@ -1,6 +1,7 @@
 //! What a caller of the API is told when it does not work.
 
 use crate::approvals::Refused;
+use crate::log::LogError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -64,6 +65,17 @@ impl From<Refused> for ApiError {
             Refused::Unknown(_) => Self::NotFound(text),
             Refused::Settled { .. } => Self::Conflict(text),
             Refused::Own(_) | Refused::NotReviewer { .. } => Self::Forbidden(text),
+        }
+    }
+}
+
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        let text = error.to_string();
+        match error {
+            LogError::Store(_) => Self::Failed(text),
+            LogError::NoSession(_) => Self::NotFound(text),
+            LogError::Ambiguous(_) => Self::Invalid(text),
         }
     }
 }

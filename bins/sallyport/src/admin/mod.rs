@@ -21,4 +21,5 @@ mod users;
 
 pub use auth::{Caller, Role};
 pub use error::ApiError;
-pub use state::{AdminState, Health, LiveSession, LiveSessions, SessionCounters, Verify};
+pub use routes::keys::{KeyRequest, creation_details, key_value};
+pub use state::{AdminState, Health, LiveSession, LiveSessions, Verify};

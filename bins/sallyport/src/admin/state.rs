@@ -3,13 +3,19 @@
 use super::ApiError;
 use crate::approvals::ApprovalBoard;
 use crate::config::units::now;
+use crate::log::LogError;
 use crate::metrics::Metrics;
+use audit_store::Reader;
+use identity::MachineKeys;
 use proxy_core::record::{Entry, Event};
+use proxy_core::session::EndReason;
 use proxy_core::{Ledger, Principal, SecretBytes, SessionId, Target, Timestamp};
+use proxy_io::registry::Control;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Verifies a token or a machine key. The error is for the gateway's log, not for the caller.
 pub type Verify = Arc<dyn Fn(SecretBytes) -> Pin<Box<dyn Future<Output = Result<Principal, String>> + Send>> + Send + Sync>;
@@ -33,21 +39,8 @@ pub struct LiveSession {
     pub tls: Option<String>,
     /// When it was permitted to open.
     pub started: Timestamp,
-    /// What it did so far.
-    pub counters: SessionCounters,
-}
-
-/// What a session did so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct SessionCounters {
-    /// Requests.
+    /// Requests so far.
     pub requests: u64,
-    /// Bytes from the client.
-    pub bytes_in: u64,
-    /// Bytes to the client.
-    pub bytes_out: u64,
-    /// Requests that run or wait now.
-    pub in_flight: u64,
 }
 
 /// The open sessions.
@@ -57,6 +50,34 @@ pub trait LiveSessions: Send + Sync {
 
     /// Ends one: its client is told, and what runs upstream is cancelled. Whether it was there.
     fn kill(&self, id: SessionId) -> bool;
+
+    /// A principal's standing changed: every session checks whether it may still be open.
+    fn recheck(&self);
+}
+
+impl LiveSessions for proxy_io::Registry {
+    fn list(&self) -> Vec<LiveSession> {
+        let convert = |session: proxy_io::LiveSession| LiveSession {
+            id: session.id,
+            principal: session.principal,
+            target: session.target,
+            source: session.source,
+            label: session.label,
+            application: session.application,
+            tls: session.tls,
+            started: session.started,
+            requests: session.requests.load(Ordering::Relaxed),
+        };
+        self.live().into_iter().map(convert).collect()
+    }
+
+    fn kill(&self, id: SessionId) -> bool {
+        self.send(id, Control::End(EndReason::Killed))
+    }
+
+    fn recheck(&self) {
+        self.broadcast(&Control::Recheck);
+    }
 }
 
 /// How the gateway is.
@@ -78,6 +99,10 @@ pub struct AdminState {
     pub live: Arc<dyn LiveSessions>,
     /// Requests that wait.
     pub approvals: Arc<ApprovalBoard>,
+    /// Machine keys.
+    pub keys: Arc<MachineKeys>,
+    /// The log, for reading.
+    pub log: Reader,
     /// Where actions are recorded.
     pub ledger: Ledger,
     /// Who calls.
@@ -109,6 +134,16 @@ impl AdminState {
     /// [`ApiError::Store`]: it must not be shown.
     pub async fn record_reading(&self, by: String, query: String) -> Result<(), ApiError> {
         self.record(Event::LogRead { by, query }).await
+    }
+
+    /// Reads the log, away from the event loop.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let log = self.log.clone();
+        let answer = tokio::task::spawn_blocking(move || question(&log)).await;
+        Ok(answer.map_err(|error| ApiError::Failed(error.to_string()))??)
     }
 
     async fn record(&self, event: Event) -> Result<(), ApiError> {

@@ -3,11 +3,12 @@ use super::server::{bind_socket, serve_listener, serve_socket};
 use super::*;
 use crate::approvals::{ApprovalBoard, HeldRequest, Outcome};
 use crate::metrics::{Metrics, family};
+use audit_store::{AuditStore, EntryFilter};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proxy_core::pipeline::ApprovalRule;
-use proxy_core::record::{ApprovalStep, Entry, Event};
-use proxy_core::{Ledger, Principal, PrincipalKind, RequestId, SessionId, Store, StoreError, Target, Timestamp};
+use proxy_core::record::{ApprovalStep, Entry, Event, RecordedVerdict, RequestRecord, SessionStarted};
+use proxy_core::{Ledger, Principal, PrincipalKind, RequestId, RequestKind, SessionId, Store, StoreError, Target, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -16,26 +17,19 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-/// A store in memory that can be told to refuse.
-#[derive(Default)]
-struct Memory {
-    entries: Mutex<Vec<Entry>>,
+/// The real store, which can be told to refuse.
+struct Recording {
+    store: AuditStore,
     closed: Mutex<bool>,
 }
 
-impl Store for Memory {
+impl Store for Recording {
     fn append(&self, entries: &[Entry]) -> Result<u64, StoreError> {
-        if *self.closed.lock() {
-            return Err(StoreError::Closed);
-        }
-        let mut all = self.entries.lock();
-        let first = all.len() as u64;
-        all.extend_from_slice(entries);
-        Ok(first)
+        if *self.closed.lock() { Err(StoreError::Closed) } else { self.store.append(entries) }
     }
 
     fn blocks(&self) -> bool {
-        false
+        self.store.blocks()
     }
 }
 
@@ -53,6 +47,8 @@ impl LiveSessions for Live {
         list.retain(|session| session.id != id);
         list.len() < before
     }
+
+    fn recheck(&self) {}
 }
 
 fn principal(subject: &str, roles: &[&str]) -> Principal {
@@ -82,7 +78,7 @@ fn target() -> Target {
 }
 
 struct Gateway {
-    store: Arc<Memory>,
+    store: Arc<Recording>,
     live: Arc<Live>,
     state: Arc<AdminState>,
     stop: CancellationToken,
@@ -91,7 +87,11 @@ struct Gateway {
 
 impl Gateway {
     fn start() -> Self {
-        let (store, live) = (Arc::new(Memory::default()), Arc::new(Live::default()));
+        let folder = tempfile::tempdir().unwrap();
+        let store = AuditStore::open(folder.path().join("audit"), audit_store::Options::default()).unwrap();
+        let log = store.reader();
+        let (store, live) = (Arc::new(Recording { store, closed: Mutex::new(false) }), Arc::new(Live::default()));
+        let keys = Arc::new(identity::MachineKeys::open(&folder.path().join("keys.json")).unwrap());
         let verify: Verify = Arc::new(|token| {
             Box::pin(async move {
                 match token.expose() {
@@ -106,12 +106,13 @@ impl Gateway {
         let state = Arc::new(AdminState {
             live: Arc::clone(&live) as Arc<dyn LiveSessions>,
             approvals: ApprovalBoard::new(10),
+            keys,
+            log,
             ledger: Ledger::new(Arc::clone(&store) as Arc<dyn Store>),
             verify,
             metrics: Metrics::new(),
             health: Box::new(|| Health { not_ready: vec!["the audit store's disk is full".into()], ..Health::default() }),
         });
-        let folder = tempfile::tempdir().unwrap();
         let (stop, listener) = (CancellationToken::new(), bind_socket(&folder.path().join("admin.sock")).unwrap());
         tokio::spawn(serve_socket(Arc::clone(&state), listener, stop.clone()));
         Self { store, live, state, stop, folder }
@@ -146,7 +147,8 @@ impl Gateway {
     }
 
     fn recorded(&self) -> Vec<Event> {
-        self.store.entries.lock().iter().map(|entry| entry.event.clone()).collect()
+        let entries = self.state.log.tail(0, &EntryFilter::default(), 1_000).unwrap().items;
+        entries.into_iter().map(|stored| stored.entry.event).collect()
     }
 }
 
@@ -243,7 +245,7 @@ async fn a_session_is_killed_by_the_start_of_its_id() {
             application: "psql".into(),
             tls: None,
             started: Timestamp(0),
-            counters: SessionCounters::default(),
+            requests: 0,
         }
     };
     gateway.live.0.lock().extend([session(1), session(2)]);
@@ -275,4 +277,118 @@ async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
     std::fs::write(&file, "mine").unwrap();
     assert!(bind_socket(&file).is_err());
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+}
+
+fn session_entries(id: u8, statement: &'static str) -> Vec<Entry> {
+    let session = SessionId([id; 16]);
+    let started = SessionStarted {
+        principal: principal("ci", &["writer"]),
+        target: target(),
+        source: "10.0.0.1:1".into(),
+        protocol: "postgres".into(),
+        label: "ci".into(),
+        application: "psql".into(),
+        tls: None,
+        policy_version: "v1".into(),
+        policies: vec![],
+    };
+    let request = RequestRecord {
+        request: RequestId(1),
+        kind: RequestKind::Query,
+        statement: Bytes::from_static(statement.as_bytes()),
+        parameters: vec![],
+        facts: Arc::default(),
+        verdict: RecordedVerdict::Allow,
+        policies: Arc::from([]),
+        policy_version: "v1".into(),
+        reason: None,
+    };
+    let entry = |number, event| Entry { time: crate::config::units::now(), session: Some((session, number)), event };
+    vec![entry(0, Event::SessionStarted(Box::new(started))), entry(1, Event::Request(Box::new(request)))]
+}
+
+#[tokio::test]
+async fn the_log_is_read_with_filters_and_every_reading_is_recorded() {
+    let gateway = Gateway::start();
+    gateway.store.append(&session_entries(0xaa, "SELECT 1")).unwrap();
+    gateway.store.append(&session_entries(0xbb, "SELECT 2")).unwrap();
+    let client = gateway.client();
+    let sessions = client.get("/api/v1/sessions?principal=dev%2Fci&since=1h").await.unwrap();
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2);
+    assert_eq!(sessions["sessions"][0]["open"], false, "no live session has that id");
+    assert_eq!(client.get("/api/v1/sessions?connection=other").await.unwrap()["sessions"], json!([]));
+    let story = client.get("/api/v1/sessions/aaaa").await.unwrap();
+    assert_eq!(story["requests"][0]["request"]["statement"], "SELECT 1");
+    let mut kinds = Vec::new();
+    let path = "/api/v1/audit/entries?session=bbbb&last=10";
+    client
+        .lines(path, |entry| {
+            kinds.push(entry["event"].as_str().unwrap().to_owned());
+            Ok::<_, ClientError>(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(kinds, ["session_started", "request"]);
+    let verified = client.get("/api/v1/audit/verify").await.unwrap();
+    assert_eq!(verified["holds"], true, "{verified}");
+    for (path, word) in
+        [("sessions?since=yesterday", "not a time"), ("audit/entries?kinds=x", "not a kind"), ("audit/entries?last=x", "number")]
+    {
+        let refused = client.get(&format!("/api/v1/{path}")).await.unwrap_err();
+        assert!(matches!(&refused, ClientError::Refused { status: 400, message } if message.contains(word)), "{refused}");
+    }
+    assert!(matches!(client.get("/api/v1/sessions/cccc").await, Err(ClientError::Refused { status: 404, .. })));
+    let readings = gateway.recorded().iter().filter(|event| matches!(event, Event::LogRead { .. })).count();
+    assert_eq!(readings, 5);
+    *gateway.store.closed.lock() = true;
+    assert!(matches!(client.get("/api/v1/sessions").await, Err(ClientError::Refused { status: 503, .. })));
+}
+
+#[tokio::test]
+async fn a_reader_that_follows_sees_what_comes() {
+    let gateway = Gateway::start();
+    let (seen, mut entries) = tokio::sync::mpsc::unbounded_channel();
+    let client = gateway.client();
+    let follower = tokio::spawn(async move {
+        let path = "/api/v1/audit/entries?last=0&kinds=request&follow=true";
+        client
+            .lines(path, |entry| {
+                let _ = seen.send(entry);
+                Ok::<_, ClientError>(())
+            })
+            .await
+    });
+    while gateway.recorded().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    gateway.store.append(&session_entries(0xaa, "SELECT 1")).unwrap();
+    let entry = tokio::time::timeout(Duration::from_secs(10), entries.recv()).await.unwrap().unwrap();
+    assert_eq!(entry["statement"], "SELECT 1");
+    follower.abort();
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_one_that_cannot_be_recorded_is_void() {
+    let gateway = Gateway::start();
+    let client = gateway.client();
+    let created =
+        client.post("/api/v1/keys", &json!({ "subject": "billing", "roles": ["reader"], "lifetime": "30d" })).await.unwrap();
+    let (id, secret) = (created["id"].as_str().unwrap(), created["secret"].as_str().unwrap());
+    assert!(secret.starts_with("sp_"));
+    assert!(gateway.state.keys.verify_secret(secret.as_bytes(), crate::config::units::now()).is_ok());
+    let listed = client.get("/api/v1/keys").await.unwrap().to_string();
+    assert!(listed.contains(id) && !listed.contains(secret));
+    assert!(!format!("{:?}", gateway.recorded()).contains(secret));
+    client.post(&format!("/api/v1/keys/{id}/revoke"), &json!({})).await.unwrap();
+    assert!(gateway.state.keys.verify_secret(secret.as_bytes(), crate::config::units::now()).is_err());
+    for bad in [json!({ "subject": "x", "lifetime": "soon" }), json!({ "subject": "" })] {
+        assert!(matches!(client.post("/api/v1/keys", &bad).await, Err(ClientError::Refused { status: 400, .. })), "{bad}");
+    }
+    *gateway.store.closed.lock() = true;
+    assert!(matches!(
+        client.post("/api/v1/keys", &json!({ "subject": "late" })).await,
+        Err(ClientError::Refused { status: 503, .. })
+    ));
+    let late = gateway.state.keys.list().into_iter().find(|key| key.subject == "late").unwrap();
+    assert!(late.revoked.is_some());
 }

@@ -24,7 +24,7 @@ const CONFIG: &str = include_str!("init.toml");
 
 /// One file to write.
 struct NewFile {
-    path: &'static str,
+    path: String,
     content: String,
     private: bool,
 }
@@ -32,7 +32,7 @@ struct NewFile {
 pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let files = files(&args.names)?;
     let folders = ["tls", "policies", "data"];
-    let existing = files.iter().map(|file| args.dir.join(file.path)).filter(|path| path.symlink_metadata().is_ok());
+    let existing = files.iter().map(|file| args.dir.join(&file.path)).filter(|path| path.symlink_metadata().is_ok());
     let existing = existing.map(|path| path.display().to_string()).collect::<Vec<_>>();
     if !existing.is_empty() {
         let list = existing.join("\n    ");
@@ -44,18 +44,18 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         make_folder(&folder)?;
     }
     for file in &files {
-        write_new(&args.dir.join(file.path), file)?;
+        write_new(&args.dir.join(&file.path), file)?;
     }
     report(&args.dir, &files, output)
 }
 
 fn report(dir: &Path, files: &[NewFile], output: &Output) -> Result<(), Failure> {
     if output.json() {
-        let list = files.iter().map(|file| dir.join(file.path)).collect::<Vec<_>>();
+        let list = files.iter().map(|file| dir.join(&file.path)).collect::<Vec<_>>();
         return output.value(&serde_json::json!({ "folder": dir, "files": list }));
     }
     for file in files {
-        output.line(dir.join(file.path).display().to_string());
+        output.line(dir.join(&file.path).display().to_string());
     }
     let config = dir.join("sallyport.toml");
     output.line("");
@@ -69,15 +69,17 @@ fn report(dir: &Path, files: &[NewFile], output: &Output) -> Result<(), Failure>
 fn files(names: &[String]) -> Result<Vec<NewFile>, Failure> {
     let pair = certificates(names)
         .map_err(|error| Failure::finding(format!("the certificate cannot be made: {error}; check the --name values")))?;
-    let public = |path, content| NewFile { path, content, private: false };
-    let private = |path, content| NewFile { path, content, private: true };
-    Ok(vec![
-        public("sallyport.toml", CONFIG.to_owned()),
-        public("tls/ca.pem", pair.ca),
+    let public = |path: String, content| NewFile { path, content, private: false };
+    let private = |path: &str, content| NewFile { path: path.to_owned(), content, private: true };
+    let mut files = vec![
+        public("sallyport.toml".to_owned(), CONFIG.to_owned()),
+        public("tls/ca.pem".to_owned(), pair.ca),
         private("tls/ca.key", pair.ca_key),
-        public("tls/gateway.pem", pair.leaf),
+        public("tls/gateway.pem".to_owned(), pair.leaf),
         private("tls/gateway.key", pair.leaf_key),
-    ])
+    ];
+    files.extend(policy::starter::STARTER.iter().map(|(name, text)| public(format!("policies/{name}"), (*text).to_owned())));
+    Ok(files)
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {

@@ -1,9 +1,15 @@
 //! The command line. One file for each command; [`Failure`] is how each ends when it does not end well.
 
+mod approvals;
 mod check;
+mod dev_token;
+mod healthcheck;
 mod init;
 mod output;
+mod policy;
 mod reference;
+mod remote;
+mod serve;
 
 use crate::config::{self, Config, Problems};
 use clap::{Parser, Subcommand};
@@ -36,8 +42,18 @@ pub struct Cli {
 pub enum Command {
     /// Make a folder to start from: a commented configuration, a CA and a certificate, policies
     Init(init::Args),
+    /// Run the gateway until it is told to stop
+    Serve,
     /// Check configuration, policies and masking rules
     Check(check::Args),
+    /// A token from the local development issuer
+    DevToken(dev_token::Args),
+    /// Requests that wait for approval
+    Approvals(approvals::Args),
+    /// Policies: their schema
+    Policy(policy::Args),
+    /// Whether the gateway can serve
+    Healthcheck(healthcheck::Args),
     /// Print a reference in Markdown, from the code
     #[command(hide = true)]
     Reference(reference::Args),
@@ -111,7 +127,12 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli, output: &Output) -> Result<(), Failure> {
     match cli.command {
         Command::Init(args) => init::run(&args, output),
+        Command::Serve => serve::run(&cli.config),
+        Command::DevToken(args) => dev_token::run(&cli.config, &args, output),
         Command::Check(args) => check::run(&cli.config, &args, output),
+        Command::Approvals(args) => approvals::run(&cli.config, &args, output),
+        Command::Policy(args) => policy::run(&args, output),
+        Command::Healthcheck(args) => healthcheck::run(&cli.config, &args, output),
         Command::Reference(args) => reference::run(&args, output),
     }
 }

@@ -267,7 +267,7 @@ pub const KEYS: &[Key] = &[
         "word",
         "(none)",
         "\"email\"",
-        "A detector of content, for `check --connect`: `email`, `card`, `iban`, `phone`, `ip`.",
+        "A detector of content, for `check --connect`: `email`, `card`, `iban`, `phone`, `ssn`, `ip`.",
     ),
     // mask
     entry(("mask", "class"), "text", "", "\"email\"", "The class."),
@@ -332,13 +332,6 @@ pub const KEYS: &[Key] = &[
         "Sessions of one principal, so that one caller cannot take all.",
     ),
     entry(("limits", "logins_per_address_max"), "number", "64", "64", "Logins in progress from one address."),
-    entry(
-        ("limits", "buffer_max"),
-        "size",
-        "\"256 KiB\"",
-        "\"256 KiB\"",
-        "Bytes read ahead from one peer of a session: what a slow reader on the other side can make it hold.",
-    ),
     entry(
         ("limits", "drain_timeout"),
         "duration",

@@ -378,8 +378,6 @@ pub struct Limits {
     pub connections_per_principal_max: usize,
     /// Logins in progress from one address.
     pub logins_per_address_max: usize,
-    /// Bytes read ahead from one peer.
-    pub buffer_max: usize,
     /// Requests that wait for approval at once.
     pub held_max: usize,
     /// For a graceful stop.
@@ -393,7 +391,6 @@ impl Default for Limits {
             connections_max: 10_000,
             connections_per_principal_max: 1_000,
             logins_per_address_max: 64,
-            buffer_max: 256 << 10,
             held_max: 1_000,
             drain_timeout: Duration::from_secs(30),
         }

@@ -381,7 +381,7 @@ fn classify(section: &Section<'_, '_>) -> Option<Classify> {
             "write \"CONNECTION/SCHEMA.TABLE.COLUMN\"; `*` stands for any run of characters",
         );
     }
-    let detectors = [("email", "email"), ("card", "card"), ("iban", "iban"), ("phone", "phone"), ("ip", "ip")];
+    let detectors = [("email", "email"), ("card", "card"), ("iban", "iban"), ("phone", "phone"), ("ssn", "ssn"), ("ip", "ip")];
     let detect = section.one_of("detect", &detectors).map(str::to_owned);
     Some(Classify { class: class?, columns: columns?, detect })
 }
@@ -428,7 +428,6 @@ fn limits(top: &Section<'_, '_>) -> Limits {
         set(&mut limits.connections_max, section.count("connections_max", 1..=10_000_000));
         set(&mut limits.connections_per_principal_max, section.count("connections_per_principal_max", 1..=10_000_000));
         set(&mut limits.logins_per_address_max, section.count("logins_per_address_max", 1..=1_000_000));
-        set(&mut limits.buffer_max, bytes(section.size("buffer_max", (16 << 10)..=(64 << 20))));
         set(&mut limits.drain_timeout, section.duration("drain_timeout", Duration::ZERO..=LONGEST));
     }
     if let Some(section) = top.table("approvals", "approvals") {

@@ -2,6 +2,7 @@
 
 use super::super::auth::{Peer, require};
 use super::super::{AdminState, ApiError, Role};
+use crate::metrics::family;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -25,6 +26,9 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> Response {
 
 /// `/metrics`.
 pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    state.metrics.gauge(&family::SESSIONS_OPEN, &[]).set(count(state.live.list().len()));
+    state.metrics.gauge(&family::HELD, &[]).set(count(state.approvals.len()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render()).into_response()
 }
 

@@ -1,7 +1,9 @@
 //! The API's resources, one file each.
 
 mod approvals;
+mod audit;
 mod gateway;
+pub(crate) mod keys;
 mod sessions;
 
 use super::AdminState;
@@ -20,12 +22,18 @@ pub(super) fn router(state: Arc<AdminState>) -> Router {
         .route("/readyz", get(gateway::ready))
         .route("/metrics", get(gateway::metrics))
         .route("/api/v1/status", get(gateway::status))
+        .route("/api/v1/sessions", get(sessions::list))
         .route("/api/v1/sessions/live", get(sessions::live))
+        .route("/api/v1/sessions/{id}", get(sessions::show))
         .route("/api/v1/sessions/{id}/kill", post(sessions::kill))
         .route("/api/v1/approvals", get(approvals::list))
         .route("/api/v1/approvals/{id}", get(approvals::show))
         .route("/api/v1/approvals/{id}/approve", post(approvals::approve))
         .route("/api/v1/approvals/{id}/deny", post(approvals::deny))
+        .route("/api/v1/keys", get(keys::list).post(keys::create))
+        .route("/api/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/api/v1/audit/entries", get(audit::entries))
+        .route("/api/v1/audit/verify", get(audit::verify))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(state)
 }

@@ -1,16 +1,40 @@
-//! Sessions: open ones, and ending one.
+//! Sessions: open ones, recorded ones, and ending one.
 
 use super::super::auth::{Peer, require};
 use super::super::{AdminState, ApiError, LiveSession, Role};
 use crate::config::units::show_time;
+use crate::log::{Filter, find_session};
 use crate::view;
 use axum::Json;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::HeaderMap;
 use proxy_core::SessionId;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+
+/// Sessions of one page when the caller does not say.
+const LIST_DEFAULT: usize = 100;
+/// Most sessions of one page.
+const LIST_MAX: usize = 10_000;
+/// Most entries of one page of a session's story.
+const STORY_MAX: usize = 2_000;
+
+/// Part of a listing.
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(flatten)]
+    filter: Filter,
+    limit: Option<String>,
+    before: Option<String>,
+}
+
+/// Part of a session's story.
+#[derive(Debug, Deserialize)]
+pub(super) struct ShowQuery {
+    from: Option<u64>,
+}
 
 fn live_value(session: &LiveSession) -> Value {
     json!({
@@ -22,7 +46,7 @@ fn live_value(session: &LiveSession) -> Value {
         "application": session.application,
         "tls": session.tls,
         "started": show_time(session.started),
-        "counters": session.counters,
+        "requests": session.requests,
     })
 }
 
@@ -36,6 +60,52 @@ pub(super) async fn live(
     let mut list = state.live.list();
     list.sort_by_key(|session| (session.started, session.id));
     Ok(Json(json!({ "sessions": list.iter().map(live_value).collect::<Vec<_>>() })))
+}
+
+/// `GET /api/v1/sessions`: recorded sessions, newest first; `open` says which are open now.
+pub(super) async fn list(
+    State(state): State<Arc<AdminState>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    let invalid = |what: String| ApiError::Invalid(what);
+    let limit =
+        query.limit.as_deref().map_or(Ok(LIST_DEFAULT), str::parse).map_err(|_| invalid("limit is not a number".into()))?;
+    let mut filter = query.filter.sessions().map_err(|error| invalid(error.to_string()))?;
+    let before = query.before.as_deref().map(str::parse::<SessionId>).transpose();
+    filter.before = before.map_err(|error| invalid(error.to_string()))?;
+    state.record_reading(caller.id(), format!("sessions {}", json!(query.filter))).await?;
+    let open: HashSet<SessionId> = state.live.list().into_iter().map(|session| session.id).collect();
+    let page = state.read(move |log| Ok(log.sessions(&filter, limit.min(LIST_MAX))?)).await?;
+    let show = |summary: &audit_store::SessionSummary| {
+        let mut value = view::session(summary);
+        value["open"] = json!(open.contains(&summary.id));
+        value
+    };
+    Ok(Json(json!({ "sessions": page.items.iter().map(show).collect::<Vec<_>>(), "next": page.next })))
+}
+
+/// `GET /api/v1/sessions/{id}`: the story of a session, a part at a time.
+pub(super) async fn show(
+    State(state): State<Arc<AdminState>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Query(query): Query<ShowQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    let name = id.clone();
+    let found = state.read(move |log| find_session(log, &name)).await?;
+    state.record_reading(caller.id(), format!("session {found}")).await?;
+    let from = query.from.unwrap_or(0);
+    let story = state.read(move |log| Ok(log.session(found, from, STORY_MAX)?)).await?;
+    let story = story.ok_or_else(|| ApiError::NotFound(format!("the log knows no session {id}")))?;
+    let mut value = json!(story);
+    value["summary"] = view::session(&story.summary);
+    value["summary"]["open"] = json!(state.live.list().iter().any(|session| session.id == found));
+    Ok(Json(value))
 }
 
 /// `POST /api/v1/sessions/{id}/kill`. The id may be shortened to any start that only one open session has.

@@ -1,0 +1,112 @@
+//! The log: entries as they come, and whether it holds together.
+
+use super::super::auth::{Peer, require};
+use super::super::{AdminState, ApiError, Role};
+use crate::log::{Filter, find_session, forward, last};
+use crate::view;
+use audit_store::{EntryFilter, Reader, StoredEntry};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Entries when the caller does not say.
+const LAST_DEFAULT: usize = 20;
+/// Most entries that are shown from before now.
+const LAST_MAX: usize = 100_000;
+/// Lines that wait for a slow reader.
+const WAITING_MAX: usize = 64;
+/// How often the end of the log is looked at by a reader that follows it.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
+
+/// Which entries.
+#[derive(Debug, Deserialize)]
+pub(super) struct EntriesQuery {
+    #[serde(flatten)]
+    filter: Filter,
+    /// How many from before now.
+    last: Option<String>,
+    /// Of this session.
+    session: Option<String>,
+    /// Kinds, separated by commas.
+    kinds: Option<String>,
+    /// Go on with what comes.
+    follow: Option<String>,
+}
+
+/// `GET /api/v1/audit/entries`: one JSON document in each line.
+pub(super) async fn entries(
+    State(state): State<Arc<AdminState>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    Query(query): Query<EntriesQuery>,
+) -> Result<Response, ApiError> {
+    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    let invalid = |what: String| ApiError::Invalid(what);
+    let count = query.last.as_deref().map_or(Ok(LAST_DEFAULT), str::parse).map_err(|_| invalid("last is not a number".into()))?;
+    let kinds: Vec<String> = query.kinds.iter().flat_map(|kinds| kinds.split(',')).map(str::to_owned).collect();
+    let mut filter = query.filter.entries(&kinds).map_err(|error| invalid(error.to_string()))?;
+    if let Some(name) = query.session.clone() {
+        filter.session = Some(state.read(move |log| find_session(log, &name)).await?);
+    }
+    let asked =
+        json!({ "filter": query.filter, "session": query.session, "kinds": query.kinds, "last": count, "follow": query.follow });
+    state.record_reading(caller.id(), format!("entries {asked}")).await?;
+    let follow = query.follow.as_deref() == Some("true");
+    let (lines, rx) = mpsc::channel::<Bytes>(WAITING_MAX);
+    let log = state.log.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = send(&log, &filter, count.min(LAST_MAX), follow, &lines) {
+            let _ = lines.blocking_send(line(&json!({ "error": error.to_string() })));
+        }
+    });
+    let stream = futures_util::stream::unfold(rx, |mut rx| async { rx.recv().await.map(|line| (Ok::<_, Infallible>(line), rx)) });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
+}
+
+fn line(value: &Value) -> Bytes {
+    Bytes::from(format!("{value}\n"))
+}
+
+/// Sends entries until there are none, or as long as somebody listens.
+fn send(
+    log: &Reader,
+    filter: &EntryFilter,
+    count: usize,
+    follow: bool,
+    lines: &mpsc::Sender<Bytes>,
+) -> Result<(), proxy_core::StoreError> {
+    let send = |entry: &StoredEntry| lines.blocking_send(line(&view::entry(entry))).is_ok();
+    let (found, mut from) = last(log, filter, count)?;
+    if !found.iter().all(send) {
+        return Ok(());
+    }
+    while follow && !lines.is_closed() {
+        match forward(log, from, filter, |entry| send(&entry))? {
+            Some(next) => from = next,
+            None => return Ok(()),
+        }
+        std::thread::sleep(FOLLOW_PAUSE);
+    }
+    Ok(())
+}
+
+/// `GET /api/v1/audit/verify`: reads the whole log.
+pub(super) async fn verify(
+    State(state): State<Arc<AdminState>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    state.record_reading(caller.id(), "verification of the whole log".to_owned()).await?;
+    let verification = state.read(|log| Ok(log.verify_sequence(0..u64::MAX, |_| {})?)).await?;
+    Ok(Json(json!({ "holds": verification.holds(), "verification": verification })))
+}
