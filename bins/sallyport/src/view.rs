@@ -131,6 +131,26 @@ pub fn pending(pending: &Pending) -> Value {
     })
 }
 
+/// A recorded parameter in words, as a listing shows it. `parameter` is the log's form.
+#[must_use]
+pub fn parameter_in_words(parameter: &Value) -> String {
+    let bytes = match &parameter["value"] {
+        Value::Null => return "NULL".to_owned(),
+        Value::String(text) => text.clone().into_bytes(),
+        other => base64::engine::general_purpose::STANDARD.decode(text(other, "base64")).unwrap_or_default(),
+    };
+    let format = if parameter["format"] == "binary" { ValueFormat::Binary } else { ValueFormat::Text };
+    let type_id = parameter["type"].as_u64().and_then(|id| u32::try_from(id).ok()).unwrap_or(0);
+    let shown = parameter_text(&Parameter { value: Some(bytes.into()), format, type_id });
+    shown.map_or_else(|| "NULL".to_owned(), |shown| format!("{shown:?}"))
+}
+
+/// Text of others, without what would move a terminal's cursor.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_default()
 }

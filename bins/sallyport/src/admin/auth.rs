@@ -5,6 +5,7 @@ use crate::approvals::{Groups, Reviewer};
 use crate::config::units::now;
 use axum::http::{HeaderMap, header};
 use proxy_core::{Principal, SecretBytes};
+use std::os::unix::fs::MetadataExt;
 
 /// Longest token that is looked at, in bytes: Entra's with many groups are a few thousand.
 const TOKEN_MAX: usize = 16 << 10;
@@ -45,6 +46,13 @@ pub(super) enum Peer {
         /// Whether within TLS, or from this host. A token is not taken otherwise.
         private: bool,
     },
+}
+
+/// This process' user as a caller, for the record of what the command line does without a gateway.
+#[must_use]
+pub fn local_caller() -> String {
+    let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |metadata| metadata.uid());
+    Caller::Local(super::users::name_of(uid)).id()
 }
 
 /// Who calls.

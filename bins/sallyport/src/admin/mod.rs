@@ -19,7 +19,7 @@ mod state;
 mod tests;
 mod users;
 
-pub use auth::{Caller, Role};
+pub use auth::{Caller, Role, local_caller};
 pub use error::ApiError;
 pub use routes::keys::{KeyRequest, creation_details, key_value};
 pub use state::{AdminState, Health, LiveSession, LiveSessions, Verify};

@@ -5,7 +5,7 @@ use super::remote::{block_on, encode, gateway};
 use super::{Failure, Output};
 use crate::admin::client::Client;
 use crate::config::units::{now, parse_time, show_duration};
-use crate::view::{one_line, statement};
+use crate::view::{one_line, printable, statement};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -148,11 +148,6 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 
 fn joined(value: &Value, name: &str) -> String {
     value[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-}
-
-/// Text of others, without what would move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 fn remaining(value: &Value) -> String {

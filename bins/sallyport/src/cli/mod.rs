@@ -1,15 +1,20 @@
 //! The command line. One file for each command; [`Failure`] is how each ends when it does not end well.
 
 mod approvals;
+mod audit;
 mod check;
 mod dev_token;
 mod healthcheck;
 mod init;
+mod inspect;
+mod keys;
+mod logs;
 mod output;
 mod policy;
 mod reference;
 mod remote;
 mod serve;
+mod sessions;
 
 use crate::config::{self, Config, Problems};
 use clap::{Parser, Subcommand};
@@ -48,10 +53,18 @@ pub enum Command {
     Check(check::Args),
     /// A token from the local development issuer
     DevToken(dev_token::Args),
+    /// Machine keys, for clients that cannot carry a token
+    Keys(keys::Args),
+    /// Sessions: open ones, recorded ones, ending one
+    Sessions(sessions::Args),
     /// Requests that wait for approval
     Approvals(approvals::Args),
-    /// Policies: their schema
+    /// The audit log
+    Audit(audit::Args),
+    /// Policies: their schema, and what they say of a statement
     Policy(policy::Args),
+    /// A recorded conversation, one line for each frame
+    Inspect(inspect::Args),
     /// Whether the gateway can serve
     Healthcheck(healthcheck::Args),
     /// Print a reference in Markdown, from the code
@@ -131,7 +144,11 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::DevToken(args) => dev_token::run(&cli.config, &args, output),
         Command::Check(args) => check::run(&cli.config, &args, output),
         Command::Approvals(args) => approvals::run(&cli.config, &args, output),
-        Command::Policy(args) => policy::run(&args, output),
+        Command::Policy(args) => policy::run(&cli.config, &args, output),
+        Command::Keys(args) => keys::run(&cli.config, &args, output),
+        Command::Sessions(args) => sessions::run(&cli.config, &args, output),
+        Command::Audit(args) => audit::run(&cli.config, &args, output),
+        Command::Inspect(args) => inspect::run(&args, output),
         Command::Healthcheck(args) => healthcheck::run(&cli.config, &args, output),
         Command::Reference(args) => reference::run(&args, output),
     }

@@ -1,0 +1,138 @@
+//! `sallyport audit`: the log as it grows, and whether it holds together.
+
+use super::logs::{self, Source};
+use super::output::Tone;
+use super::remote::{block_on, encode};
+use super::sessions::short;
+use super::{Failure, Output};
+use crate::log::{Filter, find_session, forward, last};
+use crate::view::{self, printable, summary};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// `audit`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// The last entries; with --follow, those that come as well
+    Tail(Tail),
+    /// Read the whole log: numbers without gaps, entries readable, payloads as recorded
+    Verify,
+}
+
+#[derive(Debug, clap::Args)]
+struct Tail {
+    #[command(flatten)]
+    filter: Filter,
+    /// How many from before now
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "NUMBER")]
+    last: usize,
+    /// Go on with what comes
+    #[arg(short, long)]
+    follow: bool,
+    /// Only of this session: its id, or the start of it
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// Only this kind of entry: request, outcome, login_failed, session_started …; may be repeated
+    #[arg(long = "kind", value_name = "KIND")]
+    kinds: Vec<String>,
+}
+
+pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failure> {
+    match &args.action {
+        Action::Tail(tail) => self::tail(file, tail, output),
+        Action::Verify => verify(file, output),
+    }
+}
+
+fn tail(file: &Path, args: &Tail, output: &Output) -> Result<(), Failure> {
+    let mut filter = args.filter.entries(&args.kinds)?;
+    match logs::open(file)? {
+        Source::Gateway(client) => {
+            let mut path =
+                format!("/api/v1/audit/entries?{}last={}&follow={}", logs::query(&args.filter), args.last, args.follow);
+            if let Some(session) = &args.session {
+                path.push_str(&format!("&session={}", encode(session)));
+            }
+            if !args.kinds.is_empty() {
+                path.push_str(&format!("&kinds={}", encode(&args.kinds.join(","))));
+            }
+            block_on(client.lines(&path, |entry| print(&entry, output)))
+        }
+        Source::Files(reader) => {
+            filter.session = args.session.as_deref().map(|id| find_session(&reader, id)).transpose()?;
+            let (found, mut from) = last(&reader, &filter, args.last)?;
+            for entry in &found {
+                print(&view::entry(entry), output)?;
+            }
+            while args.follow {
+                let mut failed = None;
+                let next = forward(&reader, from, &filter, |entry| {
+                    failed = print(&view::entry(&entry), output).err();
+                    failed.is_none()
+                })?;
+                match (failed, next) {
+                    (Some(failure), _) => return Err(failure),
+                    (None, Some(next)) => from = next,
+                    (None, None) => break,
+                }
+                std::thread::sleep(std::time::Duration::from_millis(500));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn print(entry: &Value, output: &Output) -> Result<(), Failure> {
+    if output.json() {
+        return output.json_line(entry);
+    }
+    let text = |name: &str| entry[name].as_str().unwrap_or_default();
+    let tone = match (text("event"), text("verdict")) {
+        ("request", "allow") => Some(Tone::Good),
+        ("request", "hold") | ("approval", _) => Some(Tone::Doubtful),
+        ("request" | "login_failed" | "reload_refused", _) => Some(Tone::Bad),
+        ("heartbeat" | "log_read", _) => Some(Tone::Quiet),
+        _ => None,
+    };
+    let line = printable(&summary(entry));
+    let line = tone.map_or_else(|| line.clone(), |tone| output.paint(tone, &line));
+    let (at, session) = (text("time").get(..23).unwrap_or_default(), short(text("session")));
+    output.line(format!("{}  {session:13}  {line}", output.paint(Tone::Quiet, at)));
+    Ok(())
+}
+
+fn verify(file: &Path, output: &Output) -> Result<(), Failure> {
+    let answer = match logs::open(file)? {
+        Source::Gateway(client) => block_on(async { Ok(client.get("/api/v1/audit/verify").await?) })?,
+        Source::Files(reader) => {
+            let verification = reader.verify_sequence(0..u64::MAX, |_| {})?;
+            json!({ "holds": verification.holds(), "verification": verification })
+        }
+    };
+    let holds = answer["holds"] == true;
+    let found = &answer["verification"];
+    if output.json() {
+        output.value(&answer)?;
+    } else if holds {
+        let counts = format!("{} entries, {} sessions, {} payloads", found["entries"], found["sessions"], found["payloads"]);
+        output.line(format!("{} {counts}: no gaps, nothing altered", output.paint(Tone::Good, "the log holds")));
+    } else {
+        output.line(format!(
+            "{} {} findings in {} entries",
+            output.paint(Tone::Bad, "the log does not hold:"),
+            found["finding_count"],
+            found["entries"]
+        ));
+        for finding in found["findings"].as_array().into_iter().flatten() {
+            output.line(format!("  entry {}: {}", finding["index"], printable(finding["what"].as_str().unwrap_or_default())));
+        }
+    }
+    if holds { Ok(()) } else { Err(Failure::finding("")) }
+}

@@ -1,0 +1,271 @@
+//! `sallyport sessions`: who was here, what they did, and ending one.
+
+use super::logs::{self, Source};
+use super::output::{Cell, Tone};
+use super::remote::{block_on, encode, gateway};
+use super::{Failure, Output};
+use crate::log::{Filter, find_session};
+use crate::view::{self, parameter_in_words, printable, statement, summary};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Most entries that are read at once.
+const STORY_PAGE: usize = 2_000;
+
+/// `sessions`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Sessions, newest first
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// Only those that are open now
+        #[arg(long)]
+        open: bool,
+        /// How many at most
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "NUMBER")]
+        limit: usize,
+    },
+    /// One session from its start to its end: every statement, its verdict and what came of it
+    Show {
+        /// Its id, or the start of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// End an open session; what runs on the target is cancelled
+    Kill {
+        /// Its id, or the start of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failure> {
+    match &args.action {
+        Action::List { filter, open, limit } => list(file, filter, *open, *limit, output),
+        Action::Show { id } => show(file, id, output),
+        Action::Kill { id } => kill(file, id, output),
+    }
+}
+
+fn list(file: &Path, filter: &Filter, open: bool, limit: usize, output: &Output) -> Result<(), Failure> {
+    let mut wanted = filter.sessions()?;
+    let sessions = match logs::open(file)? {
+        Source::Gateway(client) => {
+            let path = format!("/api/v1/sessions?{}limit={}", logs::query(filter), if open { 10_000 } else { limit });
+            let answer = block_on(async { Ok(client.get(&path).await?) })?;
+            answer["sessions"].as_array().cloned().unwrap_or_default()
+        }
+        Source::Files(reader) => {
+            let mut found = Vec::new();
+            // Without a gateway, none is open: one without an end was cut off.
+            while found.len() < limit && !open {
+                let page = reader.sessions(&wanted, limit - found.len())?;
+                found.extend(page.items.iter().map(|session| {
+                    let mut value = view::session(session);
+                    value["open"] = json!(false);
+                    value
+                }));
+                let Some(next) = page.next else { break };
+                wanted.before = Some(next);
+            }
+            found
+        }
+    };
+    let sessions: Vec<Value> = sessions.into_iter().filter(|session| !open || session["open"] == true).take(limit).collect();
+    if output.json() {
+        return output.value(&sessions);
+    }
+    if sessions.is_empty() {
+        output.line("no sessions");
+        return Ok(());
+    }
+    let header = ["SESSION", "STARTED", "PRINCIPAL", "CONNECTION", "REQUESTS", "DENIED", "HELD", "ROWS", "STATE"];
+    output.table(&header, sessions.iter().map(row).collect());
+    Ok(())
+}
+
+fn row(session: &Value) -> Vec<Cell> {
+    let number = |name: &str| session[name].to_string();
+    let denied = session["denied"].as_u64().unwrap_or(0);
+    let state = match (session["open"] == true, session["end_reason"].as_str()) {
+        (true, _) => Cell::toned("open", Tone::Good),
+        (false, Some(reason)) => Cell::toned(printable(reason), Tone::Quiet),
+        (false, None) => Cell::toned("cut off", Tone::Doubtful),
+    };
+    vec![
+        short(text(session, "id")).into(),
+        text(session, "started").get(..19).unwrap_or_default().into(),
+        printable(text(session, "principal")).into(),
+        printable(&format!("{}/{}", text(session, "connection"), text(session, "database"))).into(),
+        number("requests").into(),
+        if denied > 0 { Cell::toned(number("denied"), Tone::Bad) } else { number("denied").into() },
+        number("held").into(),
+        number("rows").into(),
+        state,
+    ]
+}
+
+/// Enough of an id to name the session: its time, to the millisecond.
+pub(super) fn short(id: &str) -> String {
+    id.get(..13).unwrap_or(id).to_owned()
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn show(file: &Path, id: &str, output: &Output) -> Result<(), Failure> {
+    let source = logs::open(file)?;
+    let mut from = 0;
+    let mut pages = Vec::new();
+    loop {
+        let page = match &source {
+            Source::Gateway(client) => {
+                let path = format!("/api/v1/sessions/{}?from={from}", encode(id));
+                block_on(async { Ok(client.get(&path).await?) })?
+            }
+            Source::Files(reader) => {
+                let found = find_session(reader, id)?;
+                let story = reader.session(found, from, STORY_PAGE)?;
+                let story = story.ok_or_else(|| Failure::finding(format!("the log knows no session {id}")))?;
+                let mut value = json!(story);
+                value["summary"] = view::session(&story.summary);
+                value
+            }
+        };
+        let next = page["next"].as_u64().filter(|next| *next > from);
+        if output.json() {
+            pages.push(page);
+        } else {
+            print_page(&page, from == 0, output);
+        }
+        match next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    if output.json() { output.value(&merge(pages)) } else { Ok(()) }
+}
+
+/// The pages of one story as one.
+fn merge(pages: Vec<Value>) -> Value {
+    let mut pages = pages.into_iter();
+    let mut all = pages.next().unwrap_or_default();
+    for page in pages {
+        for name in ["requests", "others"] {
+            if let (Some(list), Some(more)) = (all[name].as_array_mut(), page[name].as_array()) {
+                list.extend(more.iter().cloned());
+            }
+        }
+        if !page["ended"].is_null() {
+            all["ended"] = page["ended"].clone();
+        }
+    }
+    all["next"] = Value::Null;
+    all
+}
+
+fn print_page(page: &Value, first: bool, output: &Output) {
+    if first {
+        print_head(page, output);
+    }
+    for request in page["requests"].as_array().into_iter().flatten() {
+        print_request(request, output);
+    }
+    for other in page["others"].as_array().into_iter().flatten() {
+        output.line(format!("{}  {}", time(other), printable(&summary(other))));
+    }
+    if !page["ended"].is_null() {
+        output.line(format!("{}  {}", time(&page["ended"]), output.paint(Tone::Quiet, &printable(&summary(&page["ended"])))));
+    }
+}
+
+fn print_head(page: &Value, output: &Output) {
+    let (session, started) = (&page["summary"], &page["started"]);
+    let roles = started["principal"]["roles"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
+    let target = &started["target"];
+    let facts = [
+        ("session", text(session, "id").to_owned()),
+        (
+            "principal",
+            format!("{} {}  (roles: {})", text(session, "principal_kind"), text(session, "principal"), roles.join(", ")),
+        ),
+        ("credential", text(&started["principal"], "credential_id").to_owned()),
+        ("from", format!("{} as {:?}, {}", text(session, "source"), text(session, "label"), text(session, "application"))),
+        ("tls", started["tls"].as_str().unwrap_or("none").to_owned()),
+        (
+            "target",
+            format!(
+                "{}/{} at {} as {}",
+                text(session, "connection"),
+                text(session, "database"),
+                text(target, "address"),
+                text(session, "upstream_user")
+            ),
+        ),
+        ("policies", text(started, "policy_version").to_owned()),
+        ("started", text(session, "started").to_owned()),
+    ];
+    for (name, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
+        output.line(format!("{} {}", output.paint(Tone::Quiet, &format!("{name:>10}")), printable(fact)));
+    }
+    output.line("");
+}
+
+fn time(entry: &Value) -> String {
+    text(entry, "time").get(11..23).unwrap_or_default().trim_end_matches('Z').to_owned()
+}
+
+fn print_request(view: &Value, output: &Output) {
+    let request = &view["request"];
+    let (verdict, tone) = match text(request, "verdict") {
+        "allow" => ("allow", Tone::Good),
+        "hold" => ("hold", Tone::Doubtful),
+        other => (other, Tone::Bad),
+    };
+    let statement = statement(request);
+    let mut lines = statement.lines();
+    let first = lines.next().unwrap_or_default();
+    output.line(format!(
+        "{}  {} {:>4}  {}",
+        time(request),
+        output.paint(tone, &format!("{verdict:5}")),
+        request["request"],
+        printable(first)
+    ));
+    let indent = " ".repeat(26);
+    for line in lines {
+        output.line(format!("{indent}{}", printable(line)));
+    }
+    for (number, parameter) in request["parameters"].as_array().into_iter().flatten().enumerate() {
+        output.line(format!("{indent}${} = {}", number + 1, printable(&parameter_in_words(parameter))));
+    }
+    if let Some(reason) = request["reason"].as_str() {
+        output.line(format!("{indent}{}", output.paint(tone, &printable(reason))));
+    }
+    for step in view["approvals"].as_array().into_iter().flatten() {
+        output.line(format!("{indent}{}", printable(&summary(step))));
+    }
+    if !view["outcome"].is_null() {
+        output.line(format!("{indent}{}", output.paint(Tone::Quiet, &printable(&summary(&view["outcome"])))));
+    }
+}
+
+fn kill(file: &Path, id: &str, output: &Output) -> Result<(), Failure> {
+    let client = gateway(file)?;
+    let path = format!("/api/v1/sessions/{}/kill", encode(id));
+    let answer = block_on(async { Ok(client.post(&path, &json!({})).await?) })?;
+    if output.json() {
+        return output.value(&answer);
+    }
+    output.line(format!("session {} was told to end", text(&answer, "id")));
+    Ok(())
+}
