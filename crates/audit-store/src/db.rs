@@ -1,9 +1,13 @@
 //! The handle on RocksDB: opening, column families, errors in the store's own words.
 
+use crate::limits::CATCH_UP_TRIES;
 use crate::options::{self, Family, Options};
 use proxy_core::StoreError;
 use rocksdb::{ColumnFamily, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 /// The on-disk format of the whole store.
 const FORMAT: &[u8] = b"1";
@@ -116,8 +120,34 @@ impl Db {
     }
 
     /// For a secondary: reads what the writer has written meanwhile.
+    ///
+    /// RocksDB reads the manifest, then the write-ahead logs, and takes no notice of one that the writer has
+    /// flushed and deleted in between: its entries would be missing from the picture. So a picture counts only
+    /// when no log was deleted while it was taken.
     pub(crate) fn catch_up(&self) -> Result<(), StoreError> {
-        self.db.try_catch_up_with_primary().map_err(|e| failure(&e))
+        let mut result = Ok(());
+        for _ in 0..CATCH_UP_TRIES {
+            let before = self.wal_files()?;
+            result = self.db.try_catch_up_with_primary().map_err(|e| failure(&e));
+            let after = self.wal_files()?;
+            if result.is_ok() && before.is_subset(&after) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        result.and_then(|()| Err(StoreError::Io("the gateway writes faster than this reader can follow: try again".to_owned())))
+    }
+
+    fn wal_files(&self) -> Result<BTreeSet<OsString>, StoreError> {
+        let failed = |e: std::io::Error| StoreError::Io(format!("cannot list {}: {e}", self.db.path().display()));
+        let mut names = BTreeSet::new();
+        for file in std::fs::read_dir(self.db.path()).map_err(failed)? {
+            let name = file.map_err(failed)?.file_name();
+            if Path::new(&name).extension().is_some_and(|extension| extension == "log") {
+                names.insert(name);
+            }
+        }
+        Ok(names)
     }
 
     /// Bytes in files, and in memory.

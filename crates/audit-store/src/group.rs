@@ -14,6 +14,7 @@ struct State {
     /// The failure of the current epoch. A failed fsync is never tried again: the kernel may have dropped the
     /// pages and report success the second time.
     failed: Option<StoreError>,
+    /// When the last sync succeeded, or there was nothing to sync.
     last_success: Instant,
     count: u64,
 }
@@ -77,7 +78,12 @@ impl GroupSync {
         self.state.lock().count
     }
 
-    /// When the last sync succeeded.
+    /// Notes that there was nothing to sync.
+    pub(crate) fn touch(&self) {
+        self.state.lock().last_success = Instant::now();
+    }
+
+    /// When the last sync succeeded, or there was nothing to sync.
     pub(crate) fn last_success(&self) -> Instant {
         self.state.lock().last_success
     }

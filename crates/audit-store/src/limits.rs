@@ -49,6 +49,13 @@ pub const INDEX_PASS_MAX: u64 = 16_384;
 /// of the watch's own looks is too long.
 pub const UNWATCHED_MAX: u64 = 64 << 20;
 
+/// Least memory of a store (8 MiB): below it RocksDB writes files of a few kilobytes.
+pub const MEMORY_MIN: usize = 8 << 20;
+
+/// How often a reader beside the gateway tries to get a whole picture (100 times, 2 ms apart): the writer deletes
+/// a write-ahead log once in 64 MiB, so that the second try nearly always succeeds.
+pub const CATCH_UP_TRIES: u32 = 100;
+
 /// How often the free space is looked at, and a failed store is tried again.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 

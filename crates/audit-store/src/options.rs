@@ -40,7 +40,7 @@ pub struct Options {
     /// Longest field, in bytes, that is kept within the leaf (1 KiB; at most [`crate::limits::INLINE_MAX`]).
     /// Longer ones are kept beside, where they can be removed later without breaking the leaf.
     pub inline_max: usize,
-    /// Memory for unwritten entries and for the cache of blocks, in bytes (128 MiB): half for each.
+    /// Memory for unwritten entries and for the cache of blocks, in bytes (128 MiB, at least 8 MiB): half for each.
     pub memory: usize,
     /// What to do with a damaged write-ahead log.
     pub recovery: Recovery,
@@ -56,6 +56,13 @@ impl Default for Options {
             memory: 128 << 20,
             recovery: Recovery::Refuse,
         }
+    }
+}
+
+impl Options {
+    /// Half of the memory, never so little that RocksDB takes it for "no limit".
+    fn half(&self) -> usize {
+        self.memory.max(crate::limits::MEMORY_MIN) / 2
     }
 }
 
@@ -104,8 +111,8 @@ pub(crate) fn database(options: &Options) -> RocksOptions {
         Recovery::DropDamagedTail => DBRecoveryMode::PointInTime,
     });
     // Bounds of memory: all unflushed data together, and with it the time that a restart takes to replay.
-    rocks.set_db_write_buffer_size(options.memory / 2);
-    rocks.set_max_total_wal_size((options.memory / 2) as u64);
+    rocks.set_db_write_buffer_size(options.half());
+    rocks.set_max_total_wal_size((options.half()) as u64);
     rocks.set_max_background_jobs(2);
     rocks.set_max_open_files(512);
     // Written back in small steps rather than in one burst that delays the next fsync.
@@ -119,7 +126,7 @@ pub(crate) fn database(options: &Options) -> RocksOptions {
 
 /// RocksDB's settings for each column family.
 pub(crate) fn families(options: &Options) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(options.memory / 2);
+    let cache = Cache::new_lru_cache(options.half());
     Family::ALL
         .into_iter()
         .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, options, &cache)))
@@ -139,7 +146,7 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
     // one compression at every level: what a flush wrote is final.
     rocks.set_compression_type(DBCompressionType::Zstd);
     rocks.set_compression_options(-14, 1, 0, 0);
-    rocks.set_write_buffer_size(options.memory / 8);
+    rocks.set_write_buffer_size(options.half() / 4);
     rocks.set_max_write_buffer_number(4);
     rocks.set_level_zero_slowdown_writes_trigger(64);
     rocks.set_level_zero_stop_writes_trigger(128);
@@ -154,7 +161,7 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
         }
         Family::Sessions | Family::BySession | Family::Find => {
             table.set_bloom_filter(10.0, false);
-            rocks.set_write_buffer_size(options.memory / 16);
+            rocks.set_write_buffer_size(options.half() / 8);
         }
         Family::Meta => rocks.set_write_buffer_size(1 << 20),
     }

@@ -69,6 +69,9 @@ pub struct Health {
     pub memory_bytes: u64,
 }
 
+/// What a thread of the store's own does at every turn.
+type Job = fn(&Shared);
+
 /// Why entries are refused, and what ends it.
 struct Trouble {
     error: StoreError,
@@ -144,7 +147,7 @@ impl AuditStore {
 
     fn start_threads(&self) -> Result<(), StoreError> {
         let interval = self.shared.options.sync_interval;
-        let jobs: [(&str, Duration, fn(&Shared)); 3] = [
+        let jobs: [(&str, Duration, Job); 3] = [
             ("audit-sync", interval, Shared::sync_written),
             ("audit-watch", WATCH_INTERVAL, Shared::watch),
             ("audit-index", INDEX_INTERVAL, Shared::follow),
@@ -215,9 +218,10 @@ impl AuditStore {
             drop(thread.join());
         }
         self.shared.follow();
-        let synced = self.sync();
         self.shared.fail(StoreError::Closed, false);
+        // Whoever is writing is waited for, and is then part of what is synced.
         self.shared.writer.lock().db = None;
+        let synced = self.sync();
         *self.shared.handle.write() = None;
         synced
     }
@@ -373,7 +377,9 @@ impl Shared {
 
     fn sync_written(&self) {
         let end = self.end();
-        if self.group.synced() < end && self.accepting.load(Ordering::Acquire) {
+        if self.group.synced() >= end {
+            self.group.touch();
+        } else if self.accepting.load(Ordering::Acquire) {
             // A failure has been noted, logged and is being dealt with by the watch.
             drop(self.sync_through(end));
         }

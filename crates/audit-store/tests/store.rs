@@ -258,6 +258,54 @@ fn a_reader_beside_the_gateway_sees_what_is_not_flushed() {
     assert_eq!(reader.entries(0..u64::MAX).count(), 3_001);
 }
 
+/// Small memory, so that files are made and deleted all the time under the reader's hands.
+#[test]
+fn a_reader_beside_a_busy_gateway_never_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    let store = AuditStore::open(&path, Options { memory: 0, ..options() }).unwrap();
+    store.append(&[started(1, "ci", "orders")]).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    /// Also when an assertion fails.
+    struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    std::thread::scope(|scope| {
+        let (store, stop) = (&store, &stop);
+        let stopping = Stop(stop);
+        scope.spawn(move || {
+            for n in 0.. {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let text = format!("SELECT {n} {}", "x".repeat(if n % 10 == 0 { 20_000 } else { 800 }));
+                store.append(&[request(1, n + 1, n + 1, RecordedVerdict::Allow, &text)]).unwrap();
+            }
+        });
+        let reader = open_read_only(&path).unwrap();
+        let mut last = 0;
+        for round in 0..200 {
+            let accepted = store.health().entries;
+            let len = reader.len().unwrap();
+            assert!(len >= accepted && len >= last, "round {round}: {last}, {accepted}, then {len}");
+            assert!(reader.entry(len - 1).unwrap().is_some());
+            if round % 20 == 0 {
+                let summary = reader.summary(session(1)).unwrap().unwrap();
+                assert!(summary.entries >= len);
+                assert_eq!(summary.entries, summary.last_index + 1);
+            }
+            last = len;
+        }
+        drop(stopping);
+        let verification = reader.verify_sequence(0..u64::MAX, |_| ()).unwrap();
+        assert!(verification.holds(), "{:?}", verification.findings);
+        assert!(verification.entries >= last && verification.withheld == 0);
+    });
+}
+
 #[test]
 fn reading_where_there_is_no_store_makes_none() {
     let dir = tempfile::tempdir().unwrap();
