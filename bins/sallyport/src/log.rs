@@ -5,6 +5,7 @@ use audit_store::{EntryFilter, EventKind, Reader, SessionFilter, StoredEntry};
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{SessionId, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Longest page that is read at once.
 const PAGE: usize = 512;
@@ -63,6 +64,23 @@ fn verdict(text: Option<&String>) -> Result<Option<RecordedVerdict>, InvalidFilt
         all.into_iter().find(|verdict| verdict.as_str() == text).ok_or_else(|| InvalidFilter::Verdict(text.clone()))
     };
     text.map(find).transpose()
+}
+
+impl fmt::Display for Filter {
+    /// For the record of a reading: `principal=dev/ci since=2h`; `all` without a condition.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            ("principal", &self.principal),
+            ("connection", &self.connection),
+            ("since", &self.since),
+            ("until", &self.until),
+            ("verdict", &self.verdict),
+        ];
+        let set =
+            parts.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={value}"))).collect::<Vec<_>>();
+        f.write_str(if set.is_empty() { "all" } else { "" })?;
+        f.write_str(&set.join(" "))
+    }
 }
 
 impl Filter {

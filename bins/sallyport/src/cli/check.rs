@@ -7,6 +7,7 @@ use crate::config::{Config, Connection, Secret, TlsFiles};
 use crate::serve::parts::{masks, policies, verifier};
 use crate::target::inspect::inspect;
 use crate::target::postgres::{connect, load_catalog};
+use identity::Verifier;
 use masking::MaskRules;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -86,7 +87,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     let config = load(file)?;
     let shown = file.display().to_string();
     let mut report = Report { output, list: Vec::new() };
-    report.add(Level::Ok, &shown, format!("{} listeners, {} connections", config.listeners.len(), config.connections.len()), "");
+    report.add(Level::Ok, &shown, summary(&config), "");
     for warning in &config.warnings {
         let about = if warning.line > 0 { format!("{shown}:{}", warning.line) } else { shown.clone() };
         report.add(Level::Warning, &about, &warning.what, &warning.remedy);
@@ -99,9 +100,15 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     if let Err(failure) = &rules {
         report.add(Level::Error, "masking", &failure.message, "");
     }
+    let verifier = verifier(&config);
+    if let Err(failure) = &verifier {
+        report.add(Level::Error, &shown, &failure.message, "");
+    }
     if args.connect {
         block_on(async {
-            issuers(&config, &mut report).await;
+            if let Ok(verifier) = &verifier {
+                issuers(verifier, &mut report).await;
+            }
             for connection in &config.connections {
                 target(connection, rules.as_ref().ok(), &mut report).await;
             }
@@ -109,6 +116,13 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
         })?;
     }
     report.finish(&config)
+}
+
+fn summary(config: &Config) -> String {
+    let names = |list: Vec<&str>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+    let connections = names(config.connections.iter().map(|connection| connection.name.as_str()).collect());
+    let issuers = names(config.issuers.iter().map(|issuer| issuer.name.as_str()).collect());
+    format!("connections: {connections}; issuers: {issuers}; digest {}", config.digest.get(..12).unwrap_or_default())
 }
 
 fn check_policies(config: &Config, report: &mut Report<'_>) {
@@ -163,11 +177,7 @@ fn certificate_end(files: &TlsFiles) -> Result<OffsetDateTime, String> {
     Ok(parsed.validity().not_after.to_datetime())
 }
 
-async fn issuers(config: &Config, report: &mut Report<'_>) {
-    let verifier = match verifier(config) {
-        Ok(verifier) => verifier,
-        Err(failure) => return report.add(Level::Error, "issuers", failure.message, ""),
-    };
+async fn issuers(verifier: &Verifier, report: &mut Report<'_>) {
     verifier.refresh_all().await;
     for status in verifier.key_status() {
         let about = format!("issuer {}", status.issuer);

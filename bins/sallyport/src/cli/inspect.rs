@@ -180,7 +180,7 @@ mod tests {
 {"connection": 1, "at_us": 6, "from": "upstream", "hex": "49"}
 "#;
         let lines: Vec<_> = describe(text, Path::new("x")).unwrap().into_iter().map(|(_, at, line)| (at, line)).collect();
-        assert_eq!(lines[0], (1, "> SslRequest 8".to_owned()));
+        assert_eq!(lines[0], (1, "> SSLRequest 8".to_owned()));
         assert_eq!(lines[1], (2, "< N 1".to_owned()));
         assert_eq!(lines[2].0, 4, "{lines:?}");
         assert_eq!(lines[3].0, 6, "{lines:?}");

@@ -125,7 +125,8 @@ impl Output {
             table.add_row(row.into_iter().map(Cell::styled));
         }
         for line in table.to_string().lines() {
-            self.line(line.trim_end());
+            // The first column's padding.
+            self.line(line.strip_prefix(' ').unwrap_or(line).trim_end());
         }
     }
 

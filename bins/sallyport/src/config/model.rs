@@ -451,10 +451,7 @@ impl Default for Telemetry {
     }
 }
 
-/// The folder of a file; `.` for a bare name.
+/// The folder of a file; empty, which is the current one, for a bare name.
 pub(super) fn folder_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
-    }
+    file.parent().unwrap_or(Path::new(""))
 }

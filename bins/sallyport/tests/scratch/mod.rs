@@ -42,7 +42,18 @@ impl Scratch {
         Some(scratch)
     }
 
+    /// Runs statements as the superuser.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub(crate) fn sql(&self, sql: &str) {
+        let port = self.port.to_string();
+        let mut run = Command::new(self.bin.join("psql"));
+        run.args(["-X", "-q", "-h", "127.0.0.1", "-U", "postgres", "-p", &port, "-c", sql]);
+        let output = run_quietly(run.env("PGPASSWORD", "secret").env("PGSSLMODE", "disable"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Its socket's folder.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub(crate) fn folder(&self) -> &Path {
         self.dir.path()
     }
@@ -72,6 +83,10 @@ impl Drop for Scratch {
         let data = self.dir.path().join("data").display().to_string();
         let _ = self.output("pg_ctl", &["-D", &data, "-m", "immediate", "-w", "stop"]);
     }
+}
+
+fn run_quietly(command: &mut Command) -> Output {
+    command.stdin(std::process::Stdio::null()).output().unwrap()
 }
 
 fn find() -> Option<PathBuf> {

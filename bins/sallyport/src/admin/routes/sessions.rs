@@ -76,7 +76,7 @@ pub(super) async fn list(
     let mut filter = query.filter.sessions().map_err(|error| invalid(error.to_string()))?;
     let before = query.before.as_deref().map(str::parse::<SessionId>).transpose();
     filter.before = before.map_err(|error| invalid(error.to_string()))?;
-    state.record_reading(caller.id(), format!("sessions {}", json!(query.filter))).await?;
+    state.record_reading(caller.id(), format!("sessions: {}", query.filter)).await?;
     let open: HashSet<SessionId> = state.live.list().into_iter().map(|session| session.id).collect();
     let page = state.read(move |log| Ok(log.sessions(&filter, limit.min(LIST_MAX))?)).await?;
     let show = |summary: &audit_store::SessionSummary| {
