@@ -95,7 +95,7 @@ public final class Suite {
 
     static void masked(ResultSet r) throws SQLException {
         String email = r.getString(1), card = r.getString(2);
-        if (email == null || !email.matches("a\\*+@example\\.com")) throw new AssertionError("e-mail is " + email);
+        if (email == null || !email.matches("a\\*+@e\\*+\\.com")) throw new AssertionError("e-mail is " + email);
         if (card == null || !card.matches("\\D+1111")) throw new AssertionError("card number is " + card);
     }
 
@@ -334,7 +334,7 @@ public final class Suite {
             c.unwrap(PGConnection.class).getCopyAPI().copyOut("COPY customers (email, card_number) TO STDOUT", out);
             String text = out.toString(StandardCharsets.UTF_8);
             hidden(text);
-            same(text.contains("@example.com"), true);
+            same(text.contains("***@e***.com"), true);
         });
         policy("masked_expression", c -> {
             for (String expression : new String[] {"lower(email)", "email || ''", "row_to_json(customers)"}) {

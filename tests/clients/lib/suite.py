@@ -53,7 +53,7 @@ def masked(email, card):
         email = bytes(email).decode()
     if isinstance(card, (bytes, bytearray, memoryview)):
         card = bytes(card).decode()
-    if not re.fullmatch(r"a\*+@example\.com", email or ""):
+    if not re.fullmatch(r"a\*+@e\*+\.com", email or ""):
         raise AssertionError(f"e-mail is {email!r}")
     if not re.fullmatch(r"\D+1111", card or ""):
         raise AssertionError(f"card number is {card!r}")

@@ -45,7 +45,7 @@ async function fails(promise, code) {
   throw new Error(`no error, expected ${code}`);
 }
 function masked(email, card) {
-  assert.match(String(email), /^a\*+@example\.com$/);
+  assert.match(String(email), /^a\*+@e\*+\.com$/);
   assert.match(String(card), /^\D+1111$/);
 }
 function hidden(data) {
@@ -167,7 +167,7 @@ policy('masked_copy_out', using(async (c) => {
   for await (const block of c.query(copyTo('COPY customers (email, card_number) TO STDOUT'))) blocks.push(block);
   const text = Buffer.concat(blocks).toString();
   hidden(text);
-  assert.ok(text.includes('@example.com'));
+  assert.ok(text.includes('***@e***.com'));
 }));
 policy('masked_expression', using(async (c) => {
   for (const expression of ['lower(email)', "email || ''", 'row_to_json(customers)', 'array[email]']) {

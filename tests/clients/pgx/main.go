@@ -33,7 +33,7 @@ var (
 	direct     = os.Getenv("DIRECT") == "1"
 	passed     int
 	failed     int
-	maskedMail = regexp.MustCompile(`^a\*+@example\.com$`)
+	maskedMail = regexp.MustCompile(`^a\*+@e\*+\.com$`)
 	maskedCard = regexp.MustCompile(`^\D+1111$`)
 )
 
@@ -319,6 +319,14 @@ func policies() {
 		return nil
 	})
 	policy("denied_in_pipeline", func(ctx context.Context, c *pgx.Conn) error {
+		// Not prepared first: Parse, Bind, Describe, Execute of each, and one Sync.
+		cfg := config()
+		cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+		c, err := pgx.ConnectConfig(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		defer c.Close(ctx)
 		batch := &pgx.Batch{}
 		batch.Queue("SELECT 1")
 		batch.Queue("DELETE FROM order_lines")
@@ -340,7 +348,7 @@ func policies() {
 		pipe.SendPipelineSync()
 		pipe.SendQueryParams("SELECT 'fine'", nil, nil, nil, nil)
 		pipe.SendPipelineSync()
-		err := pipe.Flush()
+		err = pipe.Flush()
 		_, refused := pipe.GetResults()
 		if refused == nil {
 			return errors.New("not denied in the pipeline")
@@ -409,7 +417,7 @@ func policies() {
 	policy("masked_copy_out", func(ctx context.Context, c *pgx.Conn) error {
 		var out bytes.Buffer
 		_, err := c.PgConn().CopyTo(ctx, &out, "COPY customers (email, card_number) TO STDOUT")
-		return errors.Join(err, hidden(out.String()), same(strings.Contains(out.String(), "@example.com"), true))
+		return errors.Join(err, hidden(out.String()), same(strings.Contains(out.String(), "***@e***.com"), true))
 	})
 	policy("masked_expression", func(ctx context.Context, c *pgx.Conn) error {
 		for _, expression := range []string{"lower(email)", "email || ''", "row_to_json(customers)::text", "array_to_string(array[email], '')"} {

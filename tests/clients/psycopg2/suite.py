@@ -210,7 +210,7 @@ def masked_copy_out():
         with c.cursor() as cursor:
             cursor.copy_expert(statement, out)
         nothing_clear(out.getvalue())
-        assert b"@example.com" in out.getvalue(), statement
+        assert b"***@e***.com" in out.getvalue(), statement
 
 
 @policy

@@ -185,25 +185,21 @@ def denied_inside_transaction():
 @policy
 def denied_in_pipeline():
     with connect() as c:
+        with c.pipeline() as p:
+            first = c.execute("SELECT 1")
+            same(first.fetchone(), (1,))
+            second = c.execute("SELECT * FROM secrets WHERE id = %s", (1,))
+            denied(second.fetchone)
+            p.sync()
+            same(c.execute("SELECT 4").fetchone(), (4,))
         try:
-            with c.pipeline() as p:
-                first = c.execute("SELECT 1")
-                p.sync()
-                second = c.execute("SELECT * FROM secrets WHERE id = %s", (1,))
-                third = c.execute("SELECT 3")
-                p.sync()
-                fourth = c.execute("SELECT 4")
-                p.sync()
-                same(first.fetchone(), (1,))
-                denied(second.fetchone)
-                try:
-                    third.fetchone()
-                    raise AssertionError("what followed in the batch ran")
-                except psycopg.errors.PipelineAborted:
-                    pass
-                same(fourth.fetchone(), (4,))
+            with c.pipeline():
+                c.execute("SELECT * FROM secrets WHERE id = %s", (1,))
+                c.execute("SELECT 6")
         except psycopg.errors.InsufficientPrivilege:
-            raise AssertionError("the denial came out of the pipeline's end")
+            pass
+        else:
+            raise AssertionError("the pipeline's end kept the denial to itself")
         same(c.execute("SELECT 5").fetchone(), (5,))
 
 
@@ -267,7 +263,7 @@ def masked_copy_out():
                     continue  # refused is as good
                 raise
             nothing_clear(data)
-            assert b"@example.com" in data, statement
+            assert b"***@e***.com" in data, statement
 
 
 @policy
