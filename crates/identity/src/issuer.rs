@@ -118,7 +118,7 @@ impl Names {
             return Err(refuse("the skew is more than 300 seconds"));
         }
         match config.kind {
-            IssuerKind::Entra => Self::entra(config).map_err(|problem| refuse(problem)),
+            IssuerKind::Entra => Self::entra(config).map_err(refuse),
             IssuerKind::Oidc | IssuerKind::Dev => Ok(Self {
                 accepted: vec![(config.issuer.clone(), None)],
                 several_tenants: false,

@@ -181,7 +181,7 @@ struct StoredKey {
     scram: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredFile {
     version: u32,
@@ -415,6 +415,8 @@ impl MachineKeys {
             if file.version != VERSION {
                 return Err(KeyStoreError::File(self.file.damaged("it was written by another version")));
             }
+            // A damaged file is left as it is, for somebody to look at.
+            parse(&self.file, file.clone(), None)?;
             change(&mut file)?;
             Ok((file, ()))
         })?;

@@ -25,6 +25,8 @@ pub mod login;
 mod revocations;
 pub mod scram;
 mod store;
+#[cfg(test)]
+mod testing;
 mod verifier;
 
 pub use cache::KeyStatus;

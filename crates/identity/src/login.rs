@@ -4,11 +4,17 @@ use crate::error::{TokenError, shown};
 use crate::keys::{KeyError, KeyExchange, MachineKeys, is_secret};
 use crate::revocations::Revocations;
 use crate::scram::ScramError;
-use crate::verifier::Verifier;
+use crate::store::StoreFileError;
+use crate::verifier::{REFRESH_ROUND, Verifier};
 use parking_lot::RwLock;
 use proxy_core::session::{EndReason, Evidence, LoginRefusal};
 use proxy_core::{Principal, Timestamp};
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often machine keys and kill list are looked at for changes (1 s): a revocation ends sessions that soon.
+const FILES_ROUND: Duration = Duration::from_secs(1);
 
 /// Checks callers: tokens by the [`Verifier`], machine keys by [`MachineKeys`], both against [`Revocations`].
 /// Share it by `Arc`.
@@ -135,6 +141,44 @@ impl Authenticator {
         if self.revocations.against(principal, now).is_some() { Err(EndReason::Revoked) } else { Ok(()) }
     }
 
+    /// What must be done in the background, until `shutdown` completes: keeps the issuers' keys fresh, whichever
+    /// verifier is in use, and reads machine keys and kill list again, each second, when they have changed. Run it
+    /// once, on any runtime.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+        let refresh = async {
+            loop {
+                self.verifier().refresh_due().await;
+                tokio::time::sleep(REFRESH_ROUND).await;
+            }
+        };
+        let reload = async {
+            let mut problem = None;
+            loop {
+                let now = self.reload_files().err().map(|error| error.to_string());
+                // Once for each problem, not each second.
+                if let Some(error) = now.as_ref().filter(|_| now != problem) {
+                    tracing::error!(%error, "machine keys or revocations cannot be read again: what was known stays in force");
+                }
+                problem = now;
+                tokio::time::sleep(FILES_ROUND).await;
+            }
+        };
+        tokio::select! {
+            () = shutdown => {}
+            () = async { tokio::join!(refresh, reload); } => {}
+        }
+    }
+
+    /// Reads machine keys and kill list again if they have changed; both, even if one fails.
+    ///
+    /// # Errors
+    /// The first problem.
+    pub fn reload_files(&self) -> Result<(), StoreFileError> {
+        let keys = self.keys.reload_if_changed();
+        let revocations = self.revocations.reload_if_changed();
+        keys.and(revocations).map(|_| ())
+    }
+
     /// Verifies a token or a machine key's secret outside a protocol's login: for the admin API. The label is
     /// not checked.
     ///
@@ -186,12 +230,12 @@ impl Login {
             (Evidence::SaslInitial { mechanism, data }, State::Initial) => {
                 let binding = context.server_end_point.map(<[u8]>::to_vec);
                 let mut exchange = Box::new(self.authenticator.keys.exchange(context.label, binding));
-                let challenge = exchange.scram.first(mechanism, data).map_err(|error| LoginFailure::scram(error))?;
+                let challenge = exchange.scram.first(mechanism, data).map_err(LoginFailure::scram)?;
                 self.state = State::Exchange { exchange, label: context.label.to_owned() };
                 Ok(LoginOutcome::Challenge(challenge))
             }
             (Evidence::SaslResponse(data), State::Exchange { mut exchange, label }) if label == context.label => {
-                let last = exchange.scram.last(data).map_err(|error| LoginFailure::scram(error))?;
+                let last = exchange.scram.last(data).map_err(LoginFailure::scram)?;
                 let keys = &self.authenticator.keys;
                 let principal = keys.principal_for(&exchange, context.now).map_err(|error| LoginFailure::key(&error))?;
                 let revoked = self.authenticator.revocations.against(&principal, context.now).is_some();

@@ -15,6 +15,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+/// How often it is looked whether keys are due (5 s).
+pub(crate) const REFRESH_ROUND: Duration = Duration::from_secs(5);
+
 /// Verifies tokens. Share it by `Arc`: all methods take `&self`.
 #[derive(Debug)]
 pub struct Verifier {
@@ -134,6 +137,13 @@ impl Verifier {
         }
     }
 
+    /// Fetches the keys of those issuers for which it is time: never fetched, an hour old, or failed a minute ago.
+    pub async fn refresh_due(&self) {
+        for issuer in self.issuers.iter().filter(|issuer| issuer.keys.is_due()) {
+            issuer.refresh(&self.http).await;
+        }
+    }
+
     /// How every issuer's keys stand.
     #[must_use]
     pub fn key_status(&self) -> Vec<KeyStatus> {
@@ -146,10 +156,8 @@ impl Verifier {
         let mut shutdown = pin!(shutdown);
         loop {
             let round = async {
-                for issuer in self.issuers.iter().filter(|issuer| issuer.keys.is_due()) {
-                    issuer.refresh(&self.http).await;
-                }
-                tokio::time::sleep(Duration::from_secs(5)).await;
+                self.refresh_due().await;
+                tokio::time::sleep(REFRESH_ROUND).await;
             };
             tokio::select! {
                 () = &mut shutdown => return,
@@ -225,3 +233,7 @@ impl Issuer {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "verifier_tests.rs"]
+mod tests;

@@ -290,7 +290,7 @@ impl UpstreamAuth {
         let client_key = client_key(&salted);
         let signature = hmac_sha256(&sha256(&*client_key), auth_message.as_bytes());
         let proof = xor(&client_key, &signature);
-        let answer = format!("{without_proof},p={}", STANDARD.encode(&*proof));
+        let answer = format!("{without_proof},p={}", STANDARD.encode(proof.as_slice()));
         let server_signature = Zeroizing::new(hmac_sha256(&*server_key(&salted), auth_message.as_bytes()));
         self.state = State::Proved { server_signature };
         Ok(SecretBytes::new(answer.into_bytes()))
