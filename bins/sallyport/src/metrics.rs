@@ -96,8 +96,6 @@ families! {
     AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Batches that the audit store refused; their requests were refused too.";
     AUDIT_HEALTHY = Gauge "sallyport_audit_healthy" [] "1 while the audit store accepts entries.";
     RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";
-    CERTIFICATE_EXPIRY = Gauge "sallyport_certificate_expiry_seconds" [] "When the certificate in use expires, in seconds since the epoch.";
-    CATALOG_LOADS = Counter "sallyport_catalog_loads_total" ["connection", "outcome"] "Loads of targets' catalogues: changed, unchanged, failed.";
     MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in use.";
     CPU = Counter "process_cpu_seconds_total" [] "CPU time of the process, user and system.";
     FDS = Gauge "process_open_fds" [] "Open file descriptors of the process.";
@@ -405,15 +403,15 @@ mod tests {
             .map(|_| {
                 let metrics = Arc::clone(&metrics);
                 std::thread::spawn(move || {
-                    let counter = metrics.counter(&family::CATALOG_LOADS, &["shop", "changed"]);
+                    let counter = metrics.counter(&family::CONNECTIONS_CLOSED, &["postgres", "killed"]);
                     (0..1_000).for_each(|_| counter.inc());
                 })
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(metrics.counter(&family::CATALOG_LOADS, &["shop", "changed"]).get(), 40_000);
+        assert_eq!(metrics.counter(&family::CONNECTIONS_CLOSED, &["postgres", "killed"]).get(), 40_000);
         let text = metrics.render();
-        assert!(text.contains("sallyport_catalog_loads_total{connection=\"shop\",outcome=\"changed\"} 40000\n"), "{text}");
+        assert!(text.contains("sallyport_connections_closed_total{protocol=\"postgres\",reason=\"killed\"} 40000\n"), "{text}");
     }
 
     #[test]

@@ -7,9 +7,14 @@ use super::sessions::short;
 use super::{Failure, Output};
 use crate::log::{Filter, find_session, forward, last};
 use crate::view::{self, printable, summary};
+use audit_store::{EntryFilter, Reader};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
+
+/// How often the end of the log is looked at, when no gateway runs that would tell.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 
 /// `audit`.
 #[derive(Debug, clap::Args)]
@@ -67,25 +72,31 @@ fn tail(file: &Path, args: &Tail, output: &Output) -> Result<(), Failure> {
         }
         Source::Files(reader) => {
             filter.session = args.session.as_deref().map(|id| find_session(&reader, id)).transpose()?;
-            let (found, mut from) = last(&reader, &filter, args.last)?;
+            let (found, from) = last(&reader, &filter, args.last)?;
             for entry in &found {
                 print(&view::entry(entry), output)?;
             }
-            while args.follow {
-                let mut failed = None;
-                let next = forward(&reader, from, &filter, |entry| {
-                    failed = print(&view::entry(&entry), output).err();
-                    failed.is_none()
-                })?;
-                match (failed, next) {
-                    (Some(failure), _) => return Err(failure),
-                    (None, Some(next)) => from = next,
-                    (None, None) => break,
-                }
-                std::thread::sleep(std::time::Duration::from_millis(500));
+            if args.follow {
+                return follow(&reader, from, &filter, output);
             }
             Ok(())
         }
+    }
+}
+
+/// Prints what comes, for ever.
+fn follow(reader: &Reader, mut from: u64, filter: &EntryFilter, output: &Output) -> Result<(), Failure> {
+    loop {
+        let mut failed = None;
+        let next = forward(reader, from, filter, |entry| {
+            failed = print(&view::entry(&entry), output).err();
+            failed.is_none()
+        })?;
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        from = next.unwrap_or(from);
+        std::thread::sleep(FOLLOW_PAUSE);
     }
 }
 

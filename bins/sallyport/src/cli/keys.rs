@@ -91,7 +91,7 @@ fn ask(work: impl Future<Output = Result<Value, ClientError>>) -> Result<Option<
 }
 
 fn create(config: &Config, client: &Client, args: &Create, output: &Output) -> Result<(), Failure> {
-    for name in args.connections.iter().filter(|name| config.connection(name).is_none()) {
+    if let Some(name) = args.connections.iter().find(|name| config.connection(name).is_none()) {
         return Err(Failure::usage(format!("there is no connection {name:?} in {}", config.file.display())));
     }
     let request = KeyRequest {

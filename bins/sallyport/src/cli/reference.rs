@@ -109,8 +109,12 @@ fn argument_row(argument: &Arg, out: &mut String) {
         (false, false) => name,
     };
     let mut meaning = argument.get_long_help().or_else(|| argument.get_help()).map(plain).unwrap_or_default();
-    if takes_value && let Some(default) = argument.get_default_values().first() {
-        let _ = write!(meaning, " (default: `{}`)", default.to_string_lossy());
+    if !meaning.ends_with(['.', '?', '…']) {
+        meaning.push('.');
+    }
+    let default = argument.get_default_values().first().filter(|default| takes_value && !default.is_empty());
+    if let Some(default) = default {
+        let _ = write!(meaning, " Default: `{}`.", default.to_string_lossy());
     }
     let words = argument
         .get_possible_values()
