@@ -125,7 +125,7 @@ fn the_first_hour() {
     let id = wait_for("the held request", || json(&dir, &["approvals", "list"])[0]["id"].as_str().map(str::to_owned));
     let shown = json(&dir, &["approvals", "show", &id]);
     assert_eq!(shown["statement"], "UPDATE customers SET phone = '2' WHERE id = 1");
-    assert_eq!(shown["operations"], serde_json::json!(["update on table public.customers"]));
+    assert!(shown["operations"].to_string().contains("update on table public.customers"), "{shown}");
     assert_eq!(json(&dir, &["approvals", "approve", &id.to_uppercase(), "--reason", "ticket 7"])["approved"], true);
     let updated = held.wait_with_output().unwrap();
     assert!(text(&updated).contains("UPDATE 1"), "{}", text(&updated));

@@ -17,6 +17,13 @@ pub trait CatalogSource: Send + Sync {
     /// Loads the target's catalogue anew. The future resolves when a load that *began after this call* has
     /// ended, well or not, and must not wait for ever: a decision waits for it. Loads may be shared.
     fn refresh(&self, target: &Target) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// How many loads of the target's catalogue succeeded so far, whether or not they found a difference.
+    /// `None`: the source does not count, and every refresh that ended is taken for a success.
+    fn successes(&self, target: &Target) -> Option<u64> {
+        let _ = target;
+        None
+    }
 }
 
 /// No catalogues: for protocols without any, and for tests.

@@ -64,11 +64,16 @@ impl Boundary {
     }
 }
 
+/// More requests than a pipeline may hold ([`proxy_core::limits::SessionLimits::pipeline_max`]).
+const FORWARDED_MAX: u64 = 65_536;
+
 /// The changes of one session.
 #[derive(Debug, Default)]
 pub(crate) struct CatalogChanges {
     /// Something completed since the catalogue was loaded.
     pub(crate) stale: bool,
+    /// Counts what made it stale: a load that was asked for before is not new enough.
+    pub(crate) epoch: u64,
     /// Forwarded requests whose completion matters.
     running: BTreeMap<RequestId, Running>,
     /// A transaction was opened in so many words, and not ended.
@@ -84,13 +89,18 @@ struct Running {
 }
 
 impl CatalogChanges {
-    /// Whether the catalogue is as the session sees it, so far as the session itself is concerned.
-    pub(crate) fn settled(&self) -> bool {
-        !self.stale && !self.under_way()
+    /// Whether names may mean to the session what the gateway's catalogue does not say.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.stale || self.uncommitted || self.running.values().any(|running| running.changes)
     }
 
     /// A request is forwarded.
     pub(crate) fn forwarded(&mut self, request: RequestId, changes: bool, boundary: Boundary) {
+        // Those whose end was never told (a pipeline that was given up) have ended by now, one way or another.
+        let long_ago = RequestId(request.0.saturating_sub(FORWARDED_MAX));
+        while let Some((&old, _)) = self.running.first_key_value().filter(|(old, _)| **old < long_ago) {
+            self.completed(old, false);
+        }
         if changes || boundary != Boundary::None {
             self.running.insert(request, Running { changes, boundary });
         }
@@ -107,17 +117,11 @@ impl CatalogChanges {
             Boundary::Opens => self.open = true,
             Boundary::Ends | Boundary::None => {}
         }
-        if self.uncommitted && !self.open {
-            self.uncommitted = false;
-            self.stale = true;
-        }
         // COMMIT AND CHAIN ends one transaction and opens another: what it committed can be seen.
-        self.stale |= self.uncommitted && running.boundary == Boundary::Opens && !running.changes;
-    }
-
-    /// Whether names may mean to the session what the gateway's catalogue cannot say yet.
-    pub(crate) fn under_way(&self) -> bool {
-        self.uncommitted || self.running.values().any(|running| running.changes)
+        let visible = self.uncommitted && (!self.open || (running.boundary == Boundary::Opens && !running.changes));
+        self.uncommitted &= self.open;
+        self.stale |= visible;
+        self.epoch += u64::from(visible);
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
     fn a_change_is_stale_when_it_completes() {
         let mut changes = CatalogChanges::default();
         changes.forwarded(RequestId(1), true, Boundary::None);
-        assert!(!changes.settled() && !changes.stale);
+        assert!(changes.is_unsettled() && !changes.stale);
         changes.completed(RequestId(1), false);
         assert!(changes.stale, "a batch that failed may have committed a part");
     }
@@ -142,7 +146,7 @@ mod tests {
         changes.completed(RequestId(1), true);
         changes.forwarded(RequestId(2), true, Boundary::None);
         changes.completed(RequestId(2), true);
-        assert!(!changes.stale && !changes.settled());
+        assert!(!changes.stale && changes.is_unsettled());
         changes.forwarded(RequestId(3), false, Boundary::Ends);
         changes.completed(RequestId(3), false);
         assert!(!changes.stale, "a COMMIT that was skipped ended nothing");
@@ -150,15 +154,15 @@ mod tests {
         changes.completed(RequestId(4), true);
         assert!(changes.stale);
         changes.stale = false;
-        assert!(changes.settled());
+        assert!(!changes.is_unsettled());
     }
 
     #[test]
     fn other_statements_change_nothing() {
         let mut changes = CatalogChanges::default();
         changes.forwarded(RequestId(1), false, Boundary::None);
-        assert!(changes.settled());
+        assert!(!changes.is_unsettled());
         changes.completed(RequestId(1), true);
-        assert!(changes.settled());
+        assert!(!changes.is_unsettled());
     }
 }

@@ -16,16 +16,29 @@
 //! A decision is a function of the principal, the target, the request, the session's earlier requests, the
 //! policy set, the mask rules, the catalogue, the approval and the hour. No other clock, no randomness.
 
+mod cache;
 pub mod catalog_source;
+mod changes;
+pub mod engine;
 mod evaluate;
+pub mod explain;
+mod large_objects;
 pub mod limits;
+mod masks;
 mod names;
 pub mod problem;
+mod profile;
 pub mod reads;
+mod refresh;
 pub mod schema;
+pub mod session;
 pub mod set;
+pub mod sql;
 pub mod starter;
+mod verdict;
 
 pub use catalog_source::{CatalogSource, NoCatalog};
+pub use engine::{Activation, PolicyEngine};
+pub use explain::Explanation;
 pub use problem::{LoadError, Problem, ProblemKind};
 pub use set::{LoadedPolicy, PolicySet};

@@ -51,6 +51,11 @@ impl MaskView {
             Self::Blind => return blind(analyses),
             Self::Classes { plan, hidden } => (plan, hidden),
         };
+        // A batch may use the temporary tables that it makes: its own effects count, which only ever add meanings.
+        let mut state = std::borrow::Cow::Borrowed(state);
+        for analysis in analyses.iter().filter(|analysis| !analysis.effects.is_empty()) {
+            state.to_mut().apply(analysis);
+        }
         let names = state.names(plan.catalog());
         let mut flows = Flows::default();
         for analysis in analyses {

@@ -5,9 +5,10 @@ use crate::changes::{Boundary, CatalogChanges};
 use crate::engine::{Active, Shared};
 use crate::evaluate::{CONNECT, Circumstances, Outcome, Subject, on_connection, required};
 use crate::large_objects;
-use crate::limits::{CACHED_BYTES_MAX, CACHED_KEY_MAX, OPERATIONS_MAX, SESSION_DECISIONS_MAX, UNRESOLVED_REFRESH_MIN};
+use crate::limits::{CACHED_BYTES_MAX, CACHED_KEY_MAX, OPERATIONS_MAX, SESSION_DECISIONS_MAX};
 use crate::masks::MaskView;
 use crate::profile::{Profile, ProfileKey, Stamp, hour, profile};
+use crate::refresh::{self, Refresh};
 use crate::set::LoadedPolicy;
 use crate::sql::{self, Analysis, SqlState};
 use crate::verdict::{Asked, Judgement, judge};
@@ -74,8 +75,7 @@ pub(crate) struct Decider {
     own: Option<Box<Cache<Remembered>>>,
     own_stamp: Stamp,
     changes: CatalogChanges,
-    /// The last time that it asked for a catalogue because there was none.
-    asked_for_catalog: Option<Timestamp>,
+    refresh: Refresh,
     key: Vec<u8>,
 }
 
@@ -97,7 +97,7 @@ impl Decider {
             own: None,
             own_stamp: Stamp::default(),
             changes: CatalogChanges::default(),
-            asked_for_catalog: None,
+            refresh: Refresh::default(),
             key: Vec::new(),
             shared,
             source,
@@ -128,8 +128,9 @@ impl Decider {
         self.stamp.hour = hour(&self.active.set, now);
     }
 
-    fn refresh(&self) -> NotReady {
-        NotReady(self.shared.catalogs.refresh(&self.session.target))
+    /// Has the request wait for a newer catalogue.
+    fn refresh(&mut self, now: Timestamp, request: RequestId) -> NotReady {
+        self.refresh.start(&*self.shared.catalogs, &self.session.target, (request, self.changes.epoch), now)
     }
 
     /// A statement that came as text.
@@ -140,24 +141,15 @@ impl Decider {
         text: &Bytes,
         approval: Option<&Approval>,
     ) -> Result<Decision, NotReady> {
-        let settled = self.changes.settled();
+        let settled = !self.changes.is_unsettled();
         let lexed = self.make_key(text);
         if settled && let Some(found) = self.recall(text) {
             return Ok(self.settle(request, &found, approval));
         }
-        let decided = match std::str::from_utf8(text) {
-            Ok(statement) => {
-                let analysis = Arc::new(sql::analyze(statement, self.stamp.catalog.as_deref(), &self.state));
-                self.wait_for_catalog(now, &analysis)?;
-                Arc::new(self.decide_analyses(now, Some(statement), vec![analysis]))
-            }
-            Err(_) => {
-                let mut facts = Facts::default();
-                facts.add_unknown("the statement is not UTF-8: set the client's encoding to UTF8");
-                Arc::new(self.decide_facts(now, &facts, None, Ok(Disclosure::default())))
-            }
-        };
-        if settled && self.changes.settled() && lexed {
+        let analysis = Arc::new(sql::analyze_bytes(text, self.stamp.catalog.as_deref(), &self.state));
+        self.wait_for_catalog(now, request.id, &analysis)?;
+        let decided = Arc::new(self.decide_analyses(now, std::str::from_utf8(text).ok(), vec![analysis]));
+        if settled && lexed && !self.is_blind() {
             self.remember(text, &decided);
         }
         Ok(self.settle(request, &decided, approval))
@@ -215,8 +207,8 @@ impl Decider {
 
     fn remember(&mut self, text: &[u8], decided: &Arc<Decided>) {
         let [analysis] = decided.analyses.as_slice() else { return };
-        // A name that is not in the catalogue may be there the next time.
-        if analysis.unresolved || self.key.len() > CACHED_KEY_MAX {
+        // A name that is not in the catalogue, or that no statement was made under, may be there the next time.
+        if analysis.unresolved || analysis.depends_on_statements || self.key.len() > CACHED_KEY_MAX {
             return;
         }
         if analysis.literals_matter && self.key.first() == Some(&BY_SHAPE) {
@@ -245,7 +237,7 @@ impl Decider {
     }
 
     /// A statement or cursor that was made in SQL, by its name.
-    fn named(&mut self, now: Timestamp, cursor: bool, name: &[u8]) -> Result<Decided, NotReady> {
+    fn named(&mut self, now: Timestamp, request: RequestId, cursor: bool, name: &[u8]) -> Result<Decided, NotReady> {
         let (kind, known) = match std::str::from_utf8(name) {
             Ok(text) if cursor => ("cursor", self.state.cursor(text)),
             Ok(text) => ("prepared statement", self.state.prepared(text)),
@@ -256,28 +248,38 @@ impl Decider {
             facts.add_unknown(format!("{kind} \"{}\" was not made in this session", String::from_utf8_lossy(name)));
             return Ok(self.decide_facts(now, &facts, None, Ok(Disclosure::default())));
         };
+        // The server looks their names up again.
+        let renewed = analyses.iter().map(|analysis| sql::renewed(analysis, self.stamp.catalog.as_deref(), &self.state));
+        let analyses: Vec<Arc<Analysis>> = renewed.map(Arc::new).collect();
         for analysis in &analyses {
-            self.wait_for_catalog(now, analysis)?;
+            self.wait_for_catalog(now, request, analysis)?;
         }
         Ok(self.decide_analyses(now, None, analyses))
     }
 
-    /// Whether the analysis needs a newer catalogue than there is.
-    fn wait_for_catalog(&mut self, now: Timestamp, analysis: &Analysis) -> Result<(), NotReady> {
-        let names = !analysis.relations.is_empty() || !analysis.functions.is_empty();
-        if self.changes.stale && (names || analysis.unresolved) {
-            self.changes.stale = false;
-            return Err(self.refresh());
+    /// Whether it cannot be told which columns are masked.
+    fn is_blind(&self) -> bool {
+        self.stamp.catalog.is_none() && self.active.masks.covers(&self.session.target.connection)
+    }
+
+    /// Waits for a newer catalogue if the analysis needs one.
+    fn wait_for_catalog(&mut self, now: Timestamp, request: RequestId, analysis: &Analysis) -> Result<(), NotReady> {
+        if self.refresh.is_unfinished(request) {
+            return Err(self.refresh(now, request));
         }
-        if self.stamp.catalog.is_none() && names && self.active.masks.covers(&self.session.target.connection) {
-            let asked = self.asked_for_catalog.is_some_and(|at| now.micros_since(at) < UNRESOLVED_REFRESH_MIN.as_micros() as u64);
-            if !asked {
-                self.asked_for_catalog = Some(now);
-                return Err(self.refresh());
+        let names = !analysis.relations.is_empty() || !analysis.functions.is_empty() || analysis.unresolved;
+        let blind = self.is_blind();
+        if names && (self.changes.stale || blind) {
+            match self.refresh.outcome(&*self.shared.catalogs, &self.session.target, (self.changes.epoch, !blind), now) {
+                refresh::Outcome::None => return Err(self.refresh(now, request)),
+                refresh::Outcome::Loaded => self.changes.stale = false,
+                // It stays as it was: what is masked is not read now.
+                refresh::Outcome::Failed => {}
             }
         }
-        if analysis.unresolved && self.shared.may_refresh(now, &self.session.target, &unresolved_name(analysis)) {
-            return Err(self.refresh());
+        let looked = self.refresh.was_for(request);
+        if analysis.unresolved && !looked && self.shared.may_refresh(now, &self.session.target, &unresolved_name(analysis)) {
+            return Err(self.refresh(now, request));
         }
         Ok(())
     }
@@ -285,7 +287,7 @@ impl Decider {
     /// Decides a request that is all of `analyses`: one, or those that a name may stand for.
     fn decide_analyses(&mut self, now: Timestamp, statement: Option<&str>, analyses: Vec<Arc<Analysis>>) -> Decided {
         let facts = merged(&analyses);
-        let disclosed = self.mask_view(now).disclose(&analyses, &self.state, self.changes.under_way());
+        let disclosed = self.mask_view(now).disclose(&analyses, &self.state, self.changes.is_unsettled());
         let (disclosure, redefines) = match disclosed {
             Ok((disclosure, redefines)) => (Ok(disclosure), redefines),
             Err(refusal) => (Err(refusal), false),
@@ -452,7 +454,7 @@ impl Decider {
     // ---- Other statements ---------------------------------------------------------------------------
 
     /// A function that is called by its number.
-    fn function(&mut self, now: Timestamp, oid: u32) -> Result<Decided, NotReady> {
+    fn function(&mut self, now: Timestamp, request: RequestId, oid: u32) -> Result<Decided, NotReady> {
         let found = self.stamp.catalog.as_ref().and_then(|catalog| catalog.function(oid));
         let found = found.map(|function| (function.schema.clone(), function.name.clone()));
         let large_object = || large_objects::name(oid).map(|name| ("pg_catalog".to_owned(), name.to_owned()));
@@ -464,7 +466,7 @@ impl Decider {
         // The same function, called in the words of SQL, has the same facts and the same masking.
         let statement = format!("SELECT {}.{}()", quoted(&schema), quoted(&name));
         let analysis = Arc::new(sql::analyze(&statement, self.stamp.catalog.as_deref(), &self.state));
-        self.wait_for_catalog(now, &analysis)?;
+        self.wait_for_catalog(now, request, &analysis)?;
         Ok(self.decide_analyses(now, None, vec![analysis]))
     }
 
@@ -513,8 +515,8 @@ impl SessionAuthorizer for Decider {
         self.renew(now);
         let decided = match &request.statement {
             Statement::Sql(text) => return self.sql(now, request, text, approval),
-            Statement::Named { cursor, name } => self.named(now, *cursor, name)?,
-            Statement::Function(oid) => self.function(now, *oid)?,
+            Statement::Named { cursor, name } => self.named(now, request.id, *cursor, name)?,
+            Statement::Function(oid) => self.function(now, request.id, *oid)?,
             Statement::Facts { facts, text } => self.facts(now, request, facts, text),
         };
         Ok(self.settle(request, &decided, approval))

@@ -356,7 +356,7 @@ fn callers_that_send_anything_before_login_break_nothing() {
         let mut pg = Script::new(PostgresSession::new(config()), ID);
         let mut bytes = match seed % 4 {
             0 => random.bytes(64),
-            1 => startup(&[("user", "ci+k"), ("database", "d"), ("options", "-c a=b")]),
+            1 => startup(&[("user", "ci+kabcdefghi2"), ("database", "d"), ("options", "-c a=b")]),
             2 => [&0u32.to_be_bytes()[..], &80_877_103u32.to_be_bytes()].concat(),
             _ => startup(&[("user", "ci"), ("replication", "1")]),
         };

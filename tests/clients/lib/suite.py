@@ -48,7 +48,10 @@ def shorten(value):
 
 
 def masked(email, card):
-    """Both masked, as the tests' rules say."""
+    """Both masked, as the tests' rules say; for a role that may see the classes (SP_UNMASKED=1), both in clear."""
+    if os.environ.get("SP_UNMASKED") == "1":
+        same((email, card), ("ada.lovelace@example.com", "4111111111111111"))
+        return
     if isinstance(email, (bytes, bytearray, memoryview)):
         email = bytes(email).decode()
     if isinstance(card, (bytes, bytearray, memoryview)):

@@ -147,7 +147,7 @@ impl Gate {
             user: connection.user.clone(),
             password: connection.password.clone(),
             cache: self.salted.clone(),
-            cleartext: connection.tls != UpstreamTls::Disable || matches!(connection.address, TargetAddress::Unix { .. }),
+            cleartext: connection.tls == UpstreamTls::VerifyFull || matches!(connection.address, TargetAddress::Unix { .. }),
         };
         Ok(Opened {
             expires: if connection.outlive_token { None } else { principal.expires },

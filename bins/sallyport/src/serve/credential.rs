@@ -12,7 +12,7 @@ pub(super) struct Credential {
     pub(super) user: String,
     pub(super) password: Option<Secret>,
     pub(super) cache: Arc<SaltedPasswords>,
-    /// Whether the password may be sent as it is: inside TLS, or to this host.
+    /// Whether the password may be sent as it is: inside TLS to a verified server, or to this host.
     pub(super) cleartext: bool,
 }
 

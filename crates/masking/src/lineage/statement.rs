@@ -6,8 +6,8 @@ use super::{Analyzer, Candidates, CopyFlow};
 use crate::ClassSet;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterObjectSchemaStmt, AlterTableCmd, AlterTableStmt, AlterTableType, CopyStmt, CreateTableAsStmt, Node, ObjectType,
-    ParseResult, RangeVar, RenameStmt,
+    AlterObjectSchemaStmt, AlterTableCmd, AlterTableStmt, AlterTableType, CopyStmt, CreateStmt, CreateTableAsStmt, Node,
+    ObjectType, ParseResult, RangeVar, RenameStmt,
 };
 use std::sync::Arc;
 
@@ -191,6 +191,9 @@ impl<'a> Analyzer<'a> {
                     self.write_all(&columns, Why::NewName);
                 }
             }
+            // A temporary table of its own columns hides a name and shows nothing. What it hides stays a candidate
+            // for that name, so dropping it again uncovers nothing either.
+            NodeEnum::CreateStmt(create) if is_plain_temporary(create) => {}
             NodeEnum::DoStmt(_) => self.suspect(Why::Code, "DO"),
             NodeEnum::CreateFunctionStmt(_) => self.code("CREATE FUNCTION"),
             NodeEnum::RuleStmt(_) => self.code("CREATE RULE"),
@@ -413,4 +416,12 @@ impl<'a> Analyzer<'a> {
             self.leak(arguments, Why::Kept);
         }
     }
+}
+
+/// `CREATE TEMPORARY TABLE` with columns of its own alone: no parent, partition or type.
+fn is_plain_temporary(create: &CreateStmt) -> bool {
+    create.relation.as_ref().is_some_and(|relation| relation.relpersistence == "t")
+        && create.inh_relations.is_empty()
+        && create.partbound.is_none()
+        && create.of_typename.is_none()
 }

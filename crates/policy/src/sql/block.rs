@@ -7,7 +7,7 @@
 
 use super::lex::{Kind, Lexer};
 use super::parser;
-use super::state::Effect;
+use super::state::{Effect, Path};
 use super::tree::Visit;
 use super::walk::{Meaning, Walker};
 use pg_query::ParserOptions;
@@ -66,13 +66,12 @@ const PARTS: [&str; 39] = [
 impl Walker<'_> {
     /// The arguments of DO: the block, and its language.
     pub(super) fn code_block(&mut self, arguments: &[Node]) {
-        // Whatever it does to the session's settings is not followed.
-        self.effect(Effect::UncertainPath);
         self.found.literals_matter = true;
         // It may change the catalogue by what it runs.
         self.found.changes_catalog = true;
         let language = Self::option(arguments, "language").unwrap_or("plpgsql");
         if language != "plpgsql" {
+            self.effect(Effect::UncertainPath);
             return self.unknown(format!("DO in the language {}", super::walk::shown(language)));
         }
         let Some(body) = Self::option(arguments, "as") else { return self.unexpected("DO") };
@@ -83,13 +82,20 @@ impl Walker<'_> {
         match parser::parse_block(&text) {
             Ok(block) => {
                 let mut records = Vec::new();
+                let certain = self.state.path != Path::Uncertain;
                 self.part(&block, 0, &mut records);
+                // Loops and branches run in another order than they stand: once more with what that may mean.
+                if certain && self.state.path == Path::Uncertain {
+                    self.part(&block, 0, &mut records);
+                }
                 if hides_defaults(body, &records) {
                     self.unknown("DO with a record variable that has a default, which the gateway cannot read");
                 }
             }
             Err(error) => self.unknown(format!("DO with a block that cannot be parsed: {}", super::walk::shown(&error))),
         }
+        // Whatever else it does to the session's settings is not followed.
+        self.effect(Effect::UncertainPath);
     }
 
     /// One part of a block, and all that is in it. Collects the names of record variables.
@@ -177,14 +183,44 @@ fn hides_defaults(body: &str, records: &[String]) -> bool {
             _ => false,
         };
         let assigns = text.eq_ignore_ascii_case(b"default") || (token.kind == Kind::Symbols && text.contains(&b'='));
-        match since {
+        let names_type = matches!(token.kind, Kind::Word | Kind::Quoted | Kind::UnicodeQuoted) && !is_reserved(text);
+        let goes_on = names_type
+            || matches!(token.kind, Kind::Integer)
+            || (matches!(token.kind, Kind::Symbols | Kind::Separator) && text != b";");
+        since = match since {
             Some(between) if assigns && between > 0 => return true,
-            _ if is_record => since = Some(0),
-            Some(_) if text == b";" || assigns => since = None,
-            Some(between) => since = Some(between + 1),
-            None => {}
-        }
+            _ if is_record => Some(0),
+            Some(0) => names_type.then_some(1),
+            Some(between) => goes_on.then_some(between + 1),
+            None => None,
+        };
     }
+}
+
+/// Words that are never the name of a type, nor a part of one.
+fn is_reserved(word: &[u8]) -> bool {
+    const RESERVED: [&[u8]; 19] = [
+        b"and",
+        b"as",
+        b"else",
+        b"end",
+        b"for",
+        b"from",
+        b"group",
+        b"in",
+        b"into",
+        b"limit",
+        b"loop",
+        b"on",
+        b"or",
+        b"order",
+        b"returning",
+        b"then",
+        b"union",
+        b"using",
+        b"where",
+    ];
+    RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -207,6 +243,13 @@ mod tests {
         let records = ["r".to_owned()];
         assert!(hides_defaults("DECLARE r record := (SELECT t FROM t); BEGIN END", &records));
         assert!(hides_defaults("DECLARE R public.t DEFAULT row(1); BEGIN END", &records));
-        assert!(!hides_defaults("DECLARE r record; BEGIN r := 1; FOR r IN SELECT 1 LOOP NULL; END LOOP; END", &records));
+        assert!(hides_defaults("DECLARE r CONSTANT app.t%ROWTYPE NOT NULL = x; BEGIN END", &records));
+        assert!(hides_defaults("DECLARE \"r\" is := (SELECT 1); BEGIN END", &records));
+        assert!(!hides_defaults("DECLARE r record; BEGIN r := 1; r.a := 1; IF r IS NULL THEN x := 1; END IF; END", &records));
+        assert!(!hides_defaults(
+            "DECLARE r record; BEGIN FOR r IN SELECT 1 LOOP UPDATE t SET a = r.a WHERE r.b = 1; END LOOP; END",
+            &records
+        ));
+        assert!(!hides_defaults("DECLARE r record; BEGIN SELECT 1 INTO r FROM t WHERE a = 1; END", &records));
     }
 }

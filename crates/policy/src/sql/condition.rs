@@ -44,8 +44,20 @@ impl<'a> Target<'a> {
                 }
             }
             NodeEnum::CurrentOfExpr(_) => true,
+            // `id = t.id`, where no other relation stands between.
+            NodeEnum::AExpr(expression) if sides(expression).is_some_and(|(left, right)| self.same_column(left, right)) => false,
             other => walker.columns_of(other).iter().any(|column| self.is_column(column)),
         }
+    }
+
+    /// Whether both are one column of the target, with its name before it or not.
+    fn same_column(&self, left: &[Node], right: &[Node]) -> bool {
+        let bare = |parts: &[Node]| match parts {
+            [only] => string(only).map(str::to_owned),
+            [qualifier, only] if string(qualifier) == Some(self.name) => string(only).map(str::to_owned),
+            _ => None,
+        };
+        bare(left).is_some_and(|left| bare(right) == Some(left))
     }
 
     fn is_column(&self, reference: &ColumnRef) -> bool {
@@ -67,20 +79,21 @@ fn is_system_column(name: &str) -> bool {
     matches!(name, "ctid" | "xmin" | "xmax" | "cmin" | "cmax" | "tableoid")
 }
 
-/// `x = x`, `x <> x`, `x IS NOT DISTINCT FROM x` and their like: the same column on both sides.
-pub(super) fn compares_alike(expression: &AExpr) -> bool {
+/// The columns that a comparison compares, if it compares two.
+fn sides(expression: &AExpr) -> Option<(&[Node], &[Node])> {
     let compares = matches!(
         AExprKind::try_from(expression.kind),
         Ok(AExprKind::AexprOp | AExprKind::AexprDistinct | AExprKind::AexprNotDistinct | AExprKind::AexprLike)
     );
-    let side = |side: &'_ Option<Box<Node>>| side.as_deref().and_then(column).map(<[Node]>::to_vec);
-    let (Some(left), Some(right)) = (side(&expression.lexpr), side(&expression.rexpr)) else { return false };
-    compares && left.last() == right.last() && left.len().min(right.len()) > 0 && same_column(&left, &right)
+    if !compares {
+        return None;
+    }
+    Some((column(expression.lexpr.as_deref()?)?, column(expression.rexpr.as_deref()?)?))
 }
 
-/// Whether two references name one column: by the same parts, or one of them without its qualifier.
-fn same_column(left: &[Node], right: &[Node]) -> bool {
-    left.iter().rev().zip(right.iter().rev()).all(|(left, right)| left == right)
+/// `x = x`, `x <> x`, `x IS NOT DISTINCT FROM x` and their like: the same column, named in the same way.
+pub(super) fn compares_alike(expression: &AExpr) -> bool {
+    sides(expression).is_some_and(|(left, right)| left == right)
 }
 
 /// The column that an expression is, apart from casts.

@@ -48,6 +48,8 @@ mod dml;
 mod fingerprint;
 mod functions;
 mod lex;
+#[cfg(test)]
+mod lex_tests;
 mod parser;
 mod resolve;
 mod settings;

@@ -29,3 +29,20 @@ pub(super) fn parse_block(text: &str) -> Result<serde_json::Value, String> {
     let _turn = TURN.lock();
     pg_query::parse_plpgsql(text).map_err(|error| error.to_string())
 }
+
+/// The server's tokens of `text`: where each begins and ends, and whether it is a comment.
+#[cfg(test)]
+pub(super) fn scan(text: &str) -> Option<Vec<(usize, usize, bool)>> {
+    use pg_query::protobuf::Token;
+    let _turn = TURN.lock();
+    let scanned = pg_query::scan(text).ok()?;
+    let place = |at: i32| usize::try_from(at).ok();
+    scanned
+        .tokens
+        .iter()
+        .map(|token| {
+            let comment = token.token == Token::SqlComment as i32 || token.token == Token::CComment as i32;
+            Some((place(token.start)?, place(token.end)?, comment))
+        })
+        .collect()
+}

@@ -26,13 +26,17 @@ pub(super) struct Caller {
     pub(super) settings: Vec<(String, String)>,
     pub(super) replication: bool,
     pub(super) version: ProtocolVersion,
-    pub(super) tls: bool,
+    /// Whether our certificate has a channel binding: without one, SCRAM-SHA-256-PLUS is not offered.
+    pub(super) binding: bool,
 }
 
 impl Caller {
     /// A label with a `+` names a machine key, whose secret is proved by SCRAM and never sent.
     fn has_key(&self) -> bool {
-        self.user.contains('+')
+        // As the gateway makes them: `k` and ten characters of base 32 behind the last `+`. An OIDC subject may
+        // have a `+` of its own.
+        let Some((_, key)) = self.user.rsplit_once('+') else { return false };
+        key.len() == 11 && key.strip_prefix('k').is_some_and(|rest| rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7')))
     }
 
     fn attempt(&self, evidence: Evidence) -> Action {
@@ -66,7 +70,7 @@ impl Login {
     /// Asks for the credential.
     pub(super) fn begin(core: &mut Core, caller: Caller) -> State {
         let phase = if caller.has_key() {
-            let mechanisms = if caller.tls { vec![SCRAM_PLUS, SCRAM] } else { vec![SCRAM] };
+            let mechanisms = if caller.binding { vec![SCRAM_PLUS, SCRAM] } else { vec![SCRAM] };
             core.send(|out| Authentication::Sasl(mechanisms).encode(out));
             Awaiting::SaslInitial
         } else {
@@ -119,7 +123,7 @@ impl Login {
             Awaiting::Password => only_cstr(body).map(|text| Evidence::Password(SecretBytes::new(text.to_vec()))),
             Awaiting::SaslInitial => {
                 let initial = SaslInitialResponse::parse(body)?;
-                if initial.mechanism != SCRAM && !(self.caller.tls && initial.mechanism == SCRAM_PLUS) {
+                if initial.mechanism != SCRAM && !(self.caller.binding && initial.mechanism == SCRAM_PLUS) {
                     return Err(Malformed::Value);
                 }
                 let mechanism = String::from_utf8_lossy(initial.mechanism).into_owned();

@@ -148,7 +148,7 @@ impl Startup {
             settings: parameters.settings,
             replication: parameters.replication,
             version: version.min(ProtocolVersion::V3_2),
-            tls: self.tls.is_some(),
+            binding: self.tls.as_ref().is_some_and(|tls| tls.server_end_point.is_some()),
         };
         Login::begin(core, caller)
     }

@@ -54,6 +54,9 @@ pub(super) struct UpstreamLogin {
     permit: Permit,
     phase: Phase,
     greeting: Greeting,
+    /// SASL has begun, and the server's closing message, which proves that it knows the credential, was not
+    /// checked yet: an AuthenticationOk now would be a server that skips its own proof.
+    unproven: bool,
 }
 
 /// How a frame of the upstream ends the phase.
@@ -68,7 +71,14 @@ impl UpstreamLogin {
     pub(super) fn begin(core: &mut Core, caller: Caller, target: Target, permit: Permit) -> State {
         core.push(Action::Connect(permit));
         let greeting = Greeting::default();
-        State::UpstreamLogin(Box::new(Self { caller, target, permit, phase: Phase::AwaitingConnected, greeting }))
+        State::UpstreamLogin(Box::new(Self {
+            caller,
+            target,
+            permit,
+            phase: Phase::AwaitingConnected,
+            greeting,
+            unproven: false,
+        }))
     }
 
     pub(super) fn handle(mut self: Box<Self>, core: &mut Core, input: Input<'_>) -> State {
@@ -202,6 +212,7 @@ impl UpstreamLogin {
 
     fn authentication(&mut self, core: &mut Core, asked: Authentication<'_>) -> Step {
         let (challenge, asked) = match asked {
+            Authentication::Ok if self.unproven => return Step::End(core.upstream_failed(UpstreamFailure::Credential)),
             Authentication::Ok => {
                 self.phase = Phase::Settling;
                 return Step::Next;
@@ -210,6 +221,7 @@ impl UpstreamLogin {
             Authentication::Md5Password(salt) => (UpstreamChallenge::Md5(salt), Asked::Password),
             Authentication::Sasl(mechanisms) => {
                 let names = mechanisms.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+                self.unproven = true;
                 (UpstreamChallenge::SaslStart(names), Asked::SaslStart)
             }
             Authentication::SaslContinue(data) => (UpstreamChallenge::SaslContinue(data.to_vec()), Asked::SaslContinue),
@@ -238,7 +250,7 @@ impl UpstreamLogin {
                 self.send(core, |out| initial.encode(out));
             }
             Asked::SaslContinue => self.send(core, |out| write(out, ClientTag::PASSWORD.0, |out| out.extend_from_slice(bytes))),
-            Asked::SaslFinal => {}
+            Asked::SaslFinal => self.unproven = false,
         }
         self.phase = Phase::AwaitingAuthentication;
         State::UpstreamLogin(self)

@@ -24,7 +24,7 @@ fn packet(packet: &StartupPacket<'_>) -> Vec<u8> {
 }
 
 fn tls() -> TlsInfo {
-    TlsInfo { description: "TLS 1.3".into(), ..TlsInfo::default() }
+    TlsInfo { description: "TLS 1.3".into(), server_end_point: Some(vec![7; 32]), ..TlsInfo::default() }
 }
 
 fn with_tls(client_tls: ClientTls) -> SessionConfig {
@@ -225,7 +225,7 @@ fn a_machine_key_is_proved_by_scram() {
     pg.tls_done(Peer::Client, tls());
     while pg.take_seen().is_some() {}
     pg.take_client();
-    pg.client_sends(startup(&[("user", "ci+k1")]));
+    pg.client_sends(startup(&[("user", "ci+kabcdefghi2")]));
     assert_eq!(first_line(&mut pg), "Authentication SASL SCRAM-SHA-256-PLUS,SCRAM-SHA-256");
     let mut out = BytesMut::new();
     SaslInitialResponse { mechanism: b"SCRAM-SHA-256", data: Some(b"n,,n=,r=x") }.encode(&mut out);
@@ -246,7 +246,7 @@ fn a_machine_key_is_proved_by_scram() {
 #[test]
 fn channel_binding_is_not_offered_without_a_channel() {
     let mut pg = new(config());
-    pg.client_sends(startup(&[("user", "ci+k1")]));
+    pg.client_sends(startup(&[("user", "ci+kabcdefghi2")]));
     assert_eq!(first_line(&mut pg), "Authentication SASL SCRAM-SHA-256");
     let mut out = BytesMut::new();
     SaslInitialResponse { mechanism: b"SCRAM-SHA-256-PLUS", data: None }.encode(&mut out);
@@ -332,6 +332,15 @@ fn every_way_to_log_in_upstream() {
     assert_eq!(pg.take_client(), b"", "not before the server has proved itself");
     pg.input(Input::UpstreamAnswer(Ok(SecretBytes::new(Vec::new()))));
     assert_eq!(pg.take_seen(), Some(Seen::Established));
+}
+
+#[test]
+fn a_server_that_skips_its_own_proof_is_not_believed() {
+    let mut pg = connected(false);
+    pg.upstream_sends(upstream(&[UpstreamMessage::Authentication(Authentication::Sasl(vec![b"SCRAM-SHA-256"]))]));
+    pg.input(Input::UpstreamAnswer(Ok(SecretBytes::new(b"SCRAM-SHA-256\0n,,n=,r=1".to_vec()))));
+    pg.upstream_sends(greeting());
+    assert_eq!(pg.closed(), Some(&CloseReason::UpstreamFailed(UpstreamFailure::Credential)));
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl Driver {
                 Action::Connect(_) => self.connect_upstream(),
                 Action::AnswerUpstream(challenge) => {
                     let answer = self.answer_upstream(challenge);
+                    self.upstream.offered = false;
                     self.session.handle(now, Input::UpstreamAnswer(answer));
                 }
                 Action::Established => {

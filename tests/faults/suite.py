@@ -1,0 +1,530 @@
+"""What goes wrong in the world: servers that die, clients that vanish, full disks, kill -9, clocks that jump.
+
+Each fault gets a gateway of its own in front of one scratch PostgreSQL. `run` needs ROOT (the repository), SCRATCH (an
+empty folder), SALLYPORT and LOADGEN (the programs).
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(os.environ["ROOT"])
+SCRATCH = Path(os.environ["SCRATCH"])
+sys.path.insert(0, str(ROOT / "tests/clients/lib"))
+os.environ.setdefault("SP_PORT", "0")
+os.environ.setdefault("SP_PASSWORD", "")
+os.environ.setdefault("SP_USER", "")
+os.environ.setdefault("SP_SSLROOTCERT", "")
+
+import psycopg
+from suite import Skip, behaviour, run, same
+
+PG = SCRATCH / "pg"
+
+
+def call(*command, check=True, **options):
+    """Runs a program to its end; what it printed."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, **options)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))}: {done.stdout[-500:]}{done.stderr[-500:]}")
+    return done.stdout
+
+
+def read_env(file):
+    return dict(line.split("=", 1) for line in Path(file).read_text().splitlines() if "=" in line)
+
+
+class Gateway:
+    """One, with its folder."""
+
+    def __init__(self, name, extra="", **env):
+        self.dir = SCRATCH / name
+        self.env = {**os.environ, **env}
+        if extra:
+            file = SCRATCH / f"{name}.extra"
+            file.write_text(extra)
+            self.env["EXTRA"] = str(file)
+        self.script("config", self.dir, PG)
+        self.known = read_env(self.dir / "env")
+
+    def script(self, *arguments, **options):
+        return call(ROOT / "scripts/gateway", *arguments, env=self.env, **options)
+
+    def start(self):
+        self.script("serve", self.dir)
+
+    def stop(self):
+        self.script("stop", self.dir)
+
+    def crash(self):
+        self.script("crash", self.dir)
+
+    @property
+    def pid(self):
+        return int((self.dir / "pid").read_text())
+
+    def token(self, subject="fault", role="app", *more):
+        return self.script("token", self.dir, subject, "--role", role, *more).strip()
+
+    def cli(self, *arguments, check=True):
+        return call(os.environ["SALLYPORT"], "-c", self.dir / "sallyport.toml", *arguments, check=check)
+
+    def connect(self, token=None, user="fault", **options):
+        return psycopg.connect(
+            host="localhost", port=int(self.known["GW_PORT"]), user=user, password=token or self.token(user),
+            dbname="shop", sslmode="verify-full", sslrootcert=self.known["GW_CA"], connect_timeout=20, autocommit=True, **options)
+
+    def alive(self):
+        """Serves, with a new session."""
+        with self.connect() as c:
+            same(c.execute("SELECT 1").fetchone(), (1,))
+
+    def entries(self):
+        """All log entries, as they are printed."""
+        return self.cli("audit", "tail", "--json", "-n", "10000000").splitlines()
+
+    def rss(self):
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) // 1024
+        return 0
+
+
+@contextlib.contextmanager
+def gateway(name, extra="", **env):
+    one = Gateway(name, extra, **env)
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+    log = (one.dir / "log/gateway.log").read_text(errors="replace")
+    assert "panicked" not in log, log[log.index("panicked") - 200:][:600]
+
+
+def direct():
+    known = read_env(PG / "env")
+    return psycopg.connect(host="127.0.0.1", port=int(known["PG_PORT"]), user=known["PG_SUPERUSER"],
+                           password=known["PG_SUPERPASSWORD"], dbname="shop", autocommit=True)
+
+
+def until(what, condition, seconds=10):
+    """Waits for it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def fails(action, *words):
+    """It must fail, with one of the words in what it says."""
+    try:
+        action()
+    except psycopg.Error as error:
+        text = f"{error.sqlstate or ''} {error}"
+        assert not words or any(word in text for word in words), text
+        return error
+    raise AssertionError("no error")
+
+
+@behaviour
+def upstream_dies_in_the_middle_of_a_result():
+    with gateway("dies") as g:
+        c = g.connect()
+        cursor = c.cursor()
+        seen = 0
+        started = None
+
+        def read():
+            nonlocal seen, started
+            for _ in cursor.stream("SELECT n, repeat('x', 1000) FROM generate_series(1, 2000000) n"):
+                seen += 1
+                if seen == 1000:
+                    call(ROOT / "scripts/pg", "crash", PG)
+                    started = time.monotonic()
+
+        try:
+            error = fails(read)
+            assert seen >= 1000, seen
+            assert time.monotonic() - started < 20, "the client waited for long"
+            assert c.closed or c.broken, f"the session seems to live: {error}"
+            fails(g.alive)
+        finally:
+            call(ROOT / "scripts/pg", "again", PG)
+        until("a new session works", lambda: not isinstance(attempt(g.alive), Exception))
+        assert "server is not" not in str(error)
+
+
+def attempt(action):
+    try:
+        return action()
+    except Exception as error:
+        return error
+
+
+def waiting(g):
+    return json.loads(g.cli("approvals", "list", "--json"))
+
+
+@behaviour
+def held_statement_is_approved_and_delays_nobody():
+    with gateway("held") as g:
+        notices, c, done = [], g.connect(), {}
+        c.add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary))
+        with direct() as d:
+            product = d.execute("INSERT INTO products (sku, name, price) VALUES ('held', 'held', 1) RETURNING id").fetchone()[0]
+
+        def delete():
+            done["status"] = c.execute("DELETE FROM products WHERE id = %s", (product,)).statusmessage
+
+        thread = threading.Thread(target=delete)
+        thread.start()
+        one = until("it waits", lambda: waiting(g))[0]
+        started = time.monotonic()
+        for _ in range(20):
+            g.alive()
+        assert time.monotonic() - started < 10
+        assert "DELETE" in g.cli("approvals", "show", one["id"])
+        g.cli("approvals", "approve", one["id"])
+        thread.join(10)
+        same(done.get("status"), "DELETE 1")
+        assert notices, "no NOTICE told the client"
+        same(waiting(g), [])
+
+
+@behaviour
+def client_vanishes_while_held():
+    with gateway("vanishes") as g:
+        c = g.connect()
+        thread = threading.Thread(target=lambda: attempt(lambda: c.execute("DELETE FROM products WHERE id = 2")), daemon=True)
+        thread.start()
+        one = until("it waits", lambda: waiting(g))[0]
+        socket.socket(fileno=os.dup(c.fileno())).shutdown(socket.SHUT_RDWR)
+        until("nothing waits any more", lambda: waiting(g) == [], 15)
+        late = subprocess.run([os.environ["SALLYPORT"], "-c", g.dir / "sallyport.toml", "approvals", "approve", one["id"]],
+                              capture_output=True, text=True)
+        assert late.returncode != 0, "an approval of what is gone was accepted"
+        with direct() as d:
+            same(d.execute("SELECT count(*) FROM products WHERE id = 2").fetchone(), (1,))
+        g.alive()
+
+
+@behaviour
+def held_statement_is_cancelled():
+    with gateway("cancelled") as g:
+        c = g.connect()
+        threading.Timer(1.5, c.cancel).start()
+        fails(lambda: c.execute("DELETE FROM products WHERE id = 3"), "57014", "42501")
+        same(c.execute("SELECT count(*) FROM products WHERE id = 3").fetchone(), (1,))
+        same(waiting(g), [])
+
+
+@behaviour
+def kill_by_an_administrator():
+    with gateway("kill") as g:
+        c = g.connect()
+        result = {}
+        thread = threading.Thread(target=lambda: result.update(error=attempt(lambda: c.execute("SELECT pg_sleep(60) /* killme */"))))
+        thread.start()
+        with direct() as d:
+            running = lambda: d.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%killme%' AND pid <> pg_backend_pid()").fetchone()[0]
+            until("it runs", lambda: running() == 1)
+            session = json.loads(g.cli("sessions", "list", "--open", "--json"))[0]
+            started = time.monotonic()
+            g.cli("sessions", "kill", session["id"])
+            thread.join(10)
+            took = time.monotonic() - started
+            assert isinstance(result.get("error"), psycopg.Error), result
+            assert took < 2, f"it took {took:.1f} s"
+            until("what ran upstream is cancelled", lambda: running() == 0, 5)
+        g.alive()
+
+
+@behaviour
+def token_expires_in_the_middle_of_a_statement():
+    with gateway("expires") as g:
+        c = g.connect(g.token("fault", "app", "--lifetime", "4s"))
+        same(c.execute("SELECT 1").fetchone(), (1,))
+        started = time.monotonic()
+        error = fails(lambda: c.execute("SELECT pg_sleep(60)"), "expire")
+        assert time.monotonic() - started < 15
+        assert c.closed or c.broken, str(error)
+        g.alive()
+
+
+@behaviour
+def machine_key_is_revoked():
+    with gateway("revoked") as g:
+        made = json.loads(g.cli("keys", "create", "--subject", "robot", "--role", "app", "--json"))
+        secret = next(value for value in made.values() if isinstance(value, str) and value.startswith("sp_"))
+        login = made.get("user") or made.get("login") or "robot"
+        c = g.connect(secret, user=login)
+        same(c.execute("SELECT 1").fetchone(), (1,))
+        g.cli("keys", "revoke", made["id"])
+        until("its session ends", lambda: isinstance(attempt(lambda: c.execute("SELECT 1")), Exception), 5)
+        fails(lambda: g.connect(secret, user=login))
+
+
+@behaviour
+def certificate_is_rotated():
+    with gateway("rotated") as g:
+        old = g.connect()
+
+        def serial():
+            context = ssl.create_default_context(cafile=g.known["GW_CA"])
+            context.set_alpn_protocols(["postgresql"])
+            with socket.create_connection(("127.0.0.1", int(g.known["GW_PORT"]))) as plain:
+                with context.wrap_socket(plain, server_hostname="localhost") as inside:
+                    return inside.getpeercert()["serialNumber"]
+
+        before = serial()
+        call("bash", "-c", f'. "{ROOT}/scripts/lib.sh"; make_leaf "{g.dir}/tls"')
+        os.kill(g.pid, signal.SIGHUP)
+        until("the new certificate is shown", lambda: serial() != before, 15)
+        same(old.execute("SELECT 1").fetchone(), (1,))
+        g.alive()
+
+
+@behaviour
+def bad_policy_keeps_the_last_good_set():
+    with gateway("reload") as g:
+        c = g.connect()
+        policies = g.dir / "policies/tests.cedar"
+        good = policies.read_text()
+        policies.write_text("permit (principal, action,")
+        os.kill(g.pid, signal.SIGHUP)
+        time.sleep(2)
+        same(c.execute("SELECT count(*) > 0 FROM products").fetchone(), (True,))
+        fails(lambda: c.execute("SELECT * FROM secrets"), "42501")
+        policies.write_text(good + '\n@id("no-products") forbid (principal, action == Action::"select", resource == Table::"shop/shop/public.products");\n')
+        os.kill(g.pid, signal.SIGHUP)
+        until("the live session meets the new set", lambda: isinstance(attempt(lambda: c.execute("SELECT count(*) FROM products")), psycopg.Error))
+        g.alive()
+
+
+@behaviour
+def killed_under_load_loses_no_statement():
+    with direct() as d:
+        d.execute("CREATE TABLE IF NOT EXISTS seen (token text NOT NULL)")
+        d.execute("ALTER TABLE seen OWNER TO gateway")
+    g = Gateway("killed")
+    stop, sent = threading.Event(), []
+
+    def load(worker, token):
+        number = 0
+        while not stop.is_set():
+            try:
+                with g.connect(token) as c:
+                    while not stop.is_set():
+                        number += 1
+                        name = f"t-{worker}-{number}-{random.getrandbits(40):x}"
+                        sent.append(name)
+                        if number % 2:
+                            c.execute("INSERT INTO seen VALUES (%s)", (name,))
+                        else:
+                            c.execute(f"INSERT INTO seen VALUES ('{name}')")
+            except psycopg.Error:
+                time.sleep(0.05)
+
+    g.start()
+    token = g.token()
+    threads = [threading.Thread(target=load, args=(worker, token)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    rounds = int(os.environ.get("KILLS", "12"))
+    for _ in range(rounds):
+        time.sleep(random.uniform(0.3, 1.2))
+        g.crash()
+        g.start()
+    time.sleep(0.5)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    g.stop()
+    with direct() as d:
+        seen = {row[0] for row in d.execute("SELECT token FROM seen")}
+    recorded = "\n".join(g.entries())
+    missing = [name for name in seen if name not in recorded]
+    assert len(seen) > rounds * 10, f"only {len(seen)} statements ran"
+    assert not missing, f"{len(missing)} of {len(seen)} statements that ran are not in the log, such as {missing[:3]}"
+    g.cli("audit", "verify")
+
+
+@behaviour
+def disk_is_full():
+    if os.getuid() != 0:
+        raise Skip("needs root, for a small file system")
+    data = SCRATCH / "small"
+    data.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m,mode=700", "tmpfs", data], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Skip("no tmpfs can be mounted here")
+    filler = data / "filler"
+    try:
+        g = Gateway("full", "\n[audit]\nmin_free = \"48 MiB\"\n")
+        file = g.dir / "sallyport.toml"
+        file.write_text(file.read_text().replace('data_dir = "data"', f'data_dir = "{data}"', 1))
+        g.start()
+        try:
+            c = g.connect()
+            same(c.execute("SELECT 1").fetchone(), (1,))
+            with open(filler, "wb") as out:
+                try:
+                    for _ in range(300):
+                        out.write(bytes(1 << 20))
+                        out.flush()
+                except OSError:
+                    pass
+            error = until("statements are refused", lambda: refused(c), 20)
+            assert "53" in (error.sqlstate or "")[:2] or "audit" in str(error) or "record" in str(error), f"{error.sqlstate} {error}"
+            filler.unlink()
+            until("statements run again", lambda: not isinstance(attempt(g.alive), Exception), 20)
+        finally:
+            g.stop()
+        g.cli("audit", "verify")
+    finally:
+        subprocess.run(["umount", "-l", data], check=False)
+
+
+def refused(c):
+    try:
+        c.execute("SELECT 1")
+    except psycopg.Error as error:
+        return error
+    return None
+
+
+@behaviour
+def clock_jumps():
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if library is None:
+        raise Skip("libfaketime is not installed")
+    clock = SCRATCH / "clock"
+    clock.write_text("+0\n")
+    wrapper = SCRATCH / "faketime"
+    wrapper.write_text(f"""#!/bin/sh
+LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE={clock} FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 exec "$@"
+""")
+    wrapper.chmod(0o755)
+    with gateway("clock", GATEWAY_WRAPPER=str(wrapper)) as g:
+        c = g.connect()
+        same(c.execute("SELECT 1").fetchone(), (1,))
+        # Backwards: whoever is logged in stays; the log goes on, in order.
+        clock.write_text("-30\n")
+        same(c.execute("SELECT 2").fetchone(), (2,))
+        # Forwards, past the token's end: the session ends, an old token is refused.
+        clock.write_text("+2h\n")
+        until("the session ends", lambda: isinstance(attempt(lambda: c.execute("SELECT 3")), psycopg.Error), 90)
+        fails(g.alive, "expired", "28")
+        clock.write_text("+0\n")
+        until("sessions work again", lambda: not isinstance(attempt(g.alive), Exception), 20)
+        g.cli("audit", "verify")
+
+
+@behaviour
+def a_value_of_a_gigabyte_streams():
+    with gateway("big") as g:
+        g.alive()
+        before = g.rss()
+        peak = [0]
+        stop = threading.Event()
+
+        def watch():
+            while not stop.is_set():
+                peak[0] = max(peak[0], g.rss())
+                time.sleep(0.02)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        env = {**os.environ, "PGPASSWORD": g.token()}
+        out = call(os.environ["LOADGEN"], "rows", "--port", g.known["GW_PORT"], "--user", "fault", "--ca", g.known["GW_CA"],
+                   "--sql", "SELECT repeat('x', 1000000000)", env=env)
+        assert json.loads(out)["bytes"] > 1_000_000_000, out
+        stop.set()
+        thread.join()
+        assert peak[0] - before < 64, f"resident memory grew by {peak[0] - before} MiB"
+
+
+@behaviour
+def a_slow_client_holds_back_itself_alone():
+    with gateway("slow") as g:
+        g.alive()
+        before = g.rss()
+        slow = [g.connect() for _ in range(8)]
+        for c in slow:
+            c.pgconn.send_query(b"SELECT n, repeat('x', 1000) FROM generate_series(1, 5000000) n")
+        time.sleep(3)
+        assert g.rss() - before < 64, f"resident memory grew by {g.rss() - before} MiB"
+        started = time.monotonic()
+        for _ in range(20):
+            g.alive()
+        assert time.monotonic() - started < 15
+        for c in slow:
+            c.pgconn.finish()
+
+
+@behaviour
+def five_thousand_idle_sessions():
+    sessions = int(os.environ.get("IDLE_SESSIONS", "5000"))
+    port = int(call("bash", "-c", f'. "{ROOT}/scripts/lib.sh"; free_port').strip())
+    tls = PG / "tls"
+    upstream = subprocess.Popen(
+        [os.environ["LOADGEN"], "upstream", "--port", str(port), "--certificate", tls / "server.pem", "--key", tls / "server.key",
+         "--real", read_env(PG / "env")["PG_PORT"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    upstream.stdout.readline()
+    try:
+        with gateway("idle", "\n[limits]\nconnections_per_principal_max = 20000\nconnections_max = 20000\n",
+                     UPSTREAM_PORT=str(port)) as g:
+            env = {**os.environ, "PGPASSWORD": g.token()}
+            before = g.rss()
+            idle = subprocess.Popen(
+                [os.environ["LOADGEN"], "idle", "--port", g.known["GW_PORT"], "--user", "fault", "--ca", g.known["GW_CA"],
+                 "--sessions", str(sessions)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            same(json.loads(idle.stdout.readline() or "{}").get("sessions"), sessions)
+            each = (g.rss() - before) * 1024 / sessions
+            assert each < 192, f"{each:.0f} KiB for each session"
+            idle.stdin.close()
+            same(idle.wait(60), 0)
+            until("all are gone", lambda: json.loads(g.cli("sessions", "list", "--open", "--json")) == [], 60)
+    finally:
+        upstream.stdin.close()
+        upstream.wait(30)
+
+
+@behaviour
+def graceful_stop_lets_a_statement_finish():
+    g = Gateway("graceful")
+    g.start()
+    try:
+        c = g.connect()
+        result = {}
+        thread = threading.Thread(target=lambda: result.update(row=attempt(lambda: c.execute("SELECT pg_sleep(3), 7").fetchone())))
+        thread.start()
+        time.sleep(1)
+        os.kill(g.pid, signal.SIGTERM)
+        time.sleep(0.5)
+        fails(g.connect)
+        thread.join(20)
+        assert isinstance(result.get("row"), tuple), result
+    finally:
+        g.stop()
+
+
+call(ROOT / "scripts/pg", "start", PG, "max_connections=300")
+try:
+    run(lambda function: function())
+finally:
+    call(ROOT / "scripts/pg", "stop", PG, check=False)
