@@ -8,7 +8,7 @@ part_pgtools() {
 }
 
 use_target() { # ROLE CONNECTION
-  target "tool-$1" "$1" "$2" || return 1
+  target "tool-${1//,/-}" "$1" "$2" || return 1
   export PGHOST=$SP_HOST PGPORT=$SP_PORT PGUSER=$SP_USER PGPASSWORD=$SP_PASSWORD PGDATABASE=$SP_DB
   export PGSSLMODE=verify-full PGSSLROOTCERT=$SP_SSLROOTCERT
 }
@@ -54,7 +54,7 @@ run_pg_dump() {
   one pg_restore "$bin/pg_restore" -d "$(restored)" -j 2 "$work/custom"
   one pg_restore_same restore_compare "$work"
   if [ "${DIRECT:-0}" != 1 ]; then
-    use_target app shop
+    use_target app,dumper shop
     one pg_dump_is_masked dump_masked "$work"
   fi
 }

@@ -16,7 +16,7 @@ use crate::admin::{self, AdminState};
 use crate::approvals::ApprovalBoard;
 use crate::cli::Failure;
 use crate::config::{self, Address, Config, Durability, ListenerProtocol};
-use crate::metrics::Metrics;
+use crate::metrics::{MeteredStore, Metrics};
 use crate::telemetry;
 use adapters::{Board, Counters};
 use authenticate::Gate;
@@ -184,7 +184,7 @@ fn start(config: Arc<Config>) -> Result<Arc<Gateway>, Failure> {
     let certificates = Certificates::load(config.tls.as_ref()).map_err(finding("the certificate cannot be used"))?;
     let metrics = Metrics::new();
     let gateway = Arc::new(Gateway {
-        ledger: Ledger::new(store.clone()),
+        ledger: Ledger::new(Arc::new(MeteredStore::new(store.clone(), &metrics))),
         store,
         engine,
         gate,

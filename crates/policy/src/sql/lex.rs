@@ -355,22 +355,21 @@ impl<'a> Lexer<'a> {
         if first == b'.' && class(self.byte(self.at + 1)) == DIGIT {
             return self.number();
         }
-        let mut at = self.at + 1;
+        let mut at = self.at;
         loop {
             let byte = self.byte(at);
-            let stops = match byte {
-                b'-' => self.byte(at + 1) == b'-',
-                b'/' => self.byte(at + 1) == b'*',
+            let next = self.byte(at + 1);
+            match (byte, next) {
+                (b'-', b'-') | (b'/', b'*') => break,
+                (b'.', next) if class(next) == DIGIT => break,
                 // Two dots are a token of their own (`1..2`): the second does not begin a number.
-                b'.' => class(self.byte(at + 1)) == DIGIT && self.byte(at - 1) != b'.',
-                _ => class(byte) != SYMBOL,
-            };
-            if stops {
-                self.at = at;
-                return Ok(Kind::Symbols);
+                (b'.', b'.') => at += 2,
+                _ if class(byte) == SYMBOL => at += 1,
+                _ => break,
             }
-            at += 1;
         }
+        self.at = at;
+        Ok(Kind::Symbols)
     }
 
     /// The end of the digits at `at`, which underscores may join.

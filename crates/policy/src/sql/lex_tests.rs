@@ -27,6 +27,8 @@ fn compare(text: &str) {
     let ours = match tokens(text) {
         Ok(ours) => ours,
         // Characters that begin no token are tokens of their own to the server, in which its grammar has no use.
+        // Version 14 and libpg_query read `$1a` as `$1 a`; later servers refuse it.
+        Err(LexError::Junk) if text.contains('$') => return,
         Err(error) => return assert!(parse(text, ParserOptions::DEFAULT).is_err(), "{text:?}: {error}"),
     };
     let mut at = theirs.iter().peekable();
@@ -224,6 +226,7 @@ proptest! {
     #[test]
     fn any_text_has_the_servers_tokens(pieces in prop::collection::vec(piece(), 0..14)) {
         compare(&pieces.concat());
+        compare(&format!("SELECT {}", pieces.concat()));
     }
 
     #[test]
