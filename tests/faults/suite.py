@@ -413,7 +413,7 @@ def clock_jumps():
     library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
     if library is None:
         raise Skip("libfaketime is not installed")
-    clock = SCRATCH / "clock"
+    clock = SCRATCH / "clock.offset"
     clock.write_text("+0\n")
     wrapper = SCRATCH / "faketime"
     wrapper.write_text(f"""#!/bin/sh

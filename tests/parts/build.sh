@@ -23,6 +23,6 @@ lint_scripts() {
 }
 
 part_unit() {
-  # The end-to-end crate starts servers: it is the part `faults`, and the suite `tokio-postgres` of `clients`.
+  # The end-to-end crate starts servers: it is the part `faults`.
   LIMIT=2400 check unit cargo test --release --locked --workspace --exclude e2e
 }
