@@ -132,7 +132,9 @@ impl Active {
         let reads = set.reads();
         Self {
             reads_statement: reads.context("statement"),
-            reads_operations_alone: !["statement", "kinds", "unknown"].iter().any(|name| reads.context(name)),
+            reads_operations_alone: !["statement", "statements", "kinds", "unknown", "sensitive_catalog"]
+                .iter()
+                .any(|name| reads.context(name)),
             set,
             masks,
             masks_generation,

@@ -3,6 +3,7 @@
 use crate::names::{self, TargetNames};
 use crate::schema::{ACTIONS, action_index};
 use crate::set::{LoadedPolicy, PolicySet};
+use crate::sql::{SENSITIVE, STATEMENT_COUNT};
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityUid, PrincipalConstraint, Request, ResourceConstraint,
     RestrictedExpression,
@@ -29,8 +30,7 @@ pub(crate) struct Subject {
 /// What is particular to one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Circumstances<'a> {
-    pub(crate) kinds: &'a [String],
-    pub(crate) unknown: Vec<String>,
+    pub(crate) facts: &'a Facts,
     pub(crate) statement: &'a str,
     pub(crate) application: &'a str,
     pub(crate) source: IpAddr,
@@ -367,10 +367,14 @@ fn context(
     circumstances: &Circumstances<'_>,
 ) -> Result<Context, cedar_policy::ContextCreationError> {
     let (hour, weekday) = hour_and_weekday(circumstances.now);
-    let texts = |texts: &[String]| RestrictedExpression::new_set(texts.iter().map(|value| text(value)));
+    let facts = circumstances.facts;
+    let attribute = |name: &str| facts.attributes.get(name).map_or("", String::as_str);
+    let listed = attribute(SENSITIVE).split(',').filter(|name| !name.is_empty());
     let mut pairs = vec![
         ("approved".to_owned(), RestrictedExpression::new_bool(approved)),
-        ("kinds".to_owned(), texts(circumstances.kinds)),
+        ("kinds".to_owned(), RestrictedExpression::new_set(facts.kinds.iter().map(|kind| text(kind)))),
+        ("statements".to_owned(), RestrictedExpression::new_long(attribute(STATEMENT_COUNT).parse().unwrap_or(1))),
+        ("sensitive_catalog".to_owned(), RestrictedExpression::new_set(listed.map(text))),
         ("statement".to_owned(), text(circumstances.statement)),
         ("application".to_owned(), text(circumstances.application)),
         ("source".to_owned(), RestrictedExpression::new_ip(circumstances.source.to_string())),
@@ -382,7 +386,10 @@ fn context(
         "update" | "delete" => {
             pairs.push(("has_where".to_owned(), RestrictedExpression::new_bool(has_where.unwrap_or(false))));
         }
-        UNKNOWN => pairs.push(("unknown".to_owned(), texts(&circumstances.unknown))),
+        UNKNOWN => {
+            let unknown = facts.unknown.iter().map(|unknown| text(&unknown.what));
+            pairs.push(("unknown".to_owned(), RestrictedExpression::new_set(unknown)));
+        }
         _ => {}
     }
     Context::from_pairs(pairs)

@@ -146,7 +146,7 @@ impl PolicyEngine {
             facts: (*decision.facts).clone(),
             policies: policies.collect(),
             results: ResultsExplained {
-                masked_classes: decider.hidden_classes(question.now),
+                masked_classes: decider.hidden_classes(question.now, &decision.facts, &question.statement),
                 checked: decision.disclosure.rules.is_some(),
                 messages_withheld: decision.disclosure.withhold_messages,
                 copy: match &decision.disclosure.copy {

@@ -15,15 +15,19 @@ pub const OPERATIONS_MAX: usize = 1_000;
 /// Most decisions that are remembered for one principal on one target, in each of a cache's two halves.
 pub const CACHED_DECISIONS_MAX: usize = 1_024;
 
-/// Most bytes of statement keys in each half. Parse trees grow with them.
-pub const CACHED_BYTES_MAX: usize = 512 << 10;
+/// Most bytes of statement keys in each half (128 KiB: some 600 statements). Their parse trees take some fifty
+/// times as much.
+pub const CACHED_BYTES_MAX: usize = 128 << 10;
 
 /// Longest statement key that is remembered: longer ones (bulk inserts) are seldom the same twice.
 pub const CACHED_KEY_MAX: usize = 16 << 10;
 
 /// Most decisions that one session remembers for itself, in each half: those that depend on what the
 /// session made (temporary tables, its search path).
-pub const SESSION_DECISIONS_MAX: usize = 256;
+pub const SESSION_DECISIONS_MAX: usize = 128;
+
+/// Most bytes of statement keys in each half of what a session remembers for itself (32 KiB).
+pub const SESSION_BYTES_MAX: usize = 32 << 10;
 
 /// Most principals with their targets whose decisions one thread remembers when they have no session.
 pub const PROFILES_MAX: usize = 64;

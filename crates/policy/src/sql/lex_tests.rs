@@ -234,3 +234,21 @@ proptest! {
         compare(&text);
     }
 }
+
+/// PostgreSQL's own regression statements, where SALLYPORT_REGRESS says that they are.
+#[test]
+fn tokens_of_postgresqls_regression_statements_end_where_the_servers_do() {
+    let Some(folder) = std::env::var_os("SALLYPORT_REGRESS") else {
+        eprintln!("skipped: SALLYPORT_REGRESS does not name the folder of PostgreSQL's regression statements");
+        return;
+    };
+    let mut compared = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap_or_default();
+        for statement in text.split_inclusive(";\n") {
+            compare(statement);
+            compared += 1;
+        }
+    }
+    assert!(compared > 20_000, "only {compared}");
+}
