@@ -139,7 +139,7 @@ proptest! {
 
 #[test]
 fn the_statements_of_services_do_not_depend_on_their_literals() {
-    for statement in STATEMENTS.iter().take(8).chain(STATEMENTS.iter().skip(11).take(10)) {
+    for statement in &STATEMENTS[..28] {
         let (_, by_text) = key(statement).unwrap();
         assert!(!by_text && !analysis(statement).literals_matter, "{statement}");
     }
@@ -196,7 +196,9 @@ fn missed(statement: &str, found: &Analysis) -> Option<String> {
             || found.facts.operations.iter().any(|one| one.object.path.last().is_some_and(|last| last == bare))
             || found.facts.operations.iter().any(|one| one.object.kind != proxy_core::ObjectKind::Table && one.action == "ddl")
     };
-    let tables: Vec<String> = parsed.tables().into_iter().filter(|name| !known(name)).collect();
+    // Its summary takes the names of common table expressions for tables in some places.
+    let ctes = &parsed.cte_names;
+    let tables: Vec<String> = parsed.tables().into_iter().filter(|name| !known(name) && !ctes.contains(name)).collect();
     (!tables.is_empty()).then(|| format!("{statement}\n    misses {tables:?}: {}", line(found)))
 }
 
@@ -218,17 +220,24 @@ fn how_long_a_key_takes() {
     let state = SqlState::new(&[], Some(&catalog));
     for text in texts {
         let mut key = Vec::with_capacity(4096);
-        let begin = std::time::Instant::now();
-        for _ in 0..1_000_000 {
+        // The best of many rounds: the machine has other things to do.
+        let nanoseconds = best(1_000, || {
             key.clear();
             fingerprint(std::hint::black_box(text.as_bytes()), &mut key).unwrap();
-        }
-        let nanoseconds = begin.elapsed().as_nanos() as f64 / 1e6;
-        let begin = std::time::Instant::now();
-        for _ in 0..20_000 {
+        });
+        let analysed = best(100, || {
             std::hint::black_box(analyze(std::hint::black_box(text), Some(&catalog), &state));
-        }
-        let analysed = begin.elapsed().as_nanos() as f64 / 2e4;
+        });
         println!("{} bytes: key {nanoseconds:.0} ns, analysis {analysed:.0} ns", text.len());
     }
+}
+
+/// Nanoseconds that `work` takes, in the best of 200 rounds of so many.
+fn best(times: u32, mut work: impl FnMut()) -> f64 {
+    let rounds = (0..200).map(|_| {
+        let begin = std::time::Instant::now();
+        (0..times).for_each(|_| work());
+        begin.elapsed().as_nanos() as f64 / f64::from(times)
+    });
+    rounds.fold(f64::INFINITY, f64::min)
 }

@@ -59,7 +59,55 @@ pub fn fingerprint(sql: &[u8], key: &mut Vec<u8>) -> Result<Lexed, LexError> {
     if !sql.is_ascii() && std::str::from_utf8(sql).is_err() {
         return Err(LexError::NotUtf8);
     }
-    key.reserve(sql.len());
+    let before = key.len();
+    // No token is written longer than it is, and a space stands for at least one.
+    key.resize(before + sql.len(), 0);
+    let mut out = Out { bytes: key.get_mut(before..).unwrap_or_default(), length: 0 };
+    let lexed = write(sql, &mut out);
+    let length = out.length;
+    key.truncate(before + length);
+    lexed
+}
+
+/// The key as far as it is written.
+struct Out<'k> {
+    bytes: &'k mut [u8],
+    length: usize,
+}
+
+impl Out<'_> {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.length) {
+            *slot = byte;
+            self.length += 1;
+        }
+    }
+
+    /// Appends `text`.
+    #[inline]
+    fn extend(&mut self, text: &[u8]) {
+        let end = self.length + text.len();
+        if let Some(slots) = self.bytes.get_mut(self.length..end) {
+            slots.copy_from_slice(text);
+            self.length = end;
+        }
+    }
+
+    /// Appends `word` in small letters, and returns it.
+    #[inline]
+    fn extend_folded(&mut self, word: &[u8]) -> &[u8] {
+        let end = self.length + word.len();
+        let Some(slots) = self.bytes.get_mut(self.length..end) else { return &[] };
+        for (slot, byte) in slots.iter_mut().zip(word) {
+            *slot = byte.to_ascii_lowercase();
+        }
+        self.length = end;
+        slots
+    }
+}
+
+fn write(sql: &[u8], out: &mut Out<'_>) -> Result<Lexed, LexError> {
     let mut lexer = Lexer::new(sql);
     let mut lexed = Lexed { literals_matter: false, statements_hint: 0 };
     let mut at_first_word = true;
@@ -68,7 +116,7 @@ pub fn fingerprint(sql: &[u8], key: &mut Vec<u8>) -> Result<Lexed, LexError> {
         let text = sql.get(token.start..token.end).unwrap_or_default();
         let joins = joins(token.kind);
         if token.spaced && joins == before && joins != Joins::Nothing {
-            key.push(b' ');
+            out.push(b' ');
         }
         before = joins;
         if at_first_word && text != b"(" && text != b";" {
@@ -77,37 +125,36 @@ pub fn fingerprint(sql: &[u8], key: &mut Vec<u8>) -> Result<Lexed, LexError> {
             lexed.literals_matter |= token.kind != Kind::Word || !is_first_word(text);
         }
         match token.kind {
-            Kind::Word => {
-                let start = key.len();
-                key.extend_from_slice(text);
-                let word = key.get_mut(start..).unwrap_or_default();
-                word.make_ascii_lowercase();
-                lexed.literals_matter |= is_watched(word);
-            }
+            Kind::Word => lexed.literals_matter |= is_watched(out.extend_folded(text)),
             Kind::Quoted => {
-                key.extend_from_slice(text);
+                out.extend(text);
                 lexed.literals_matter |= is_watched(text.get(1..text.len() - 1).unwrap_or_default());
             }
             Kind::UnicodeQuoted => {
                 // Escapes, and a literal behind UESCAPE, make the name.
                 lexed.literals_matter = true;
-                key.push(UNICODE_QUOTED);
-                key.extend_from_slice(text.get(2..).unwrap_or_default());
+                out.push(UNICODE_QUOTED);
+                out.extend(text.get(2..).unwrap_or_default());
             }
             Kind::Separator => {
-                at_first_word |= text == b";";
-                key.extend_from_slice(text);
+                let byte = text.first().copied().unwrap_or_default();
+                at_first_word |= byte == b';';
+                out.push(byte);
             }
-            Kind::Parameter | Kind::Symbols => key.extend_from_slice(text),
-            Kind::Integer => key.push(1),
-            Kind::Number => key.push(2),
-            Kind::String => key.push(3),
-            Kind::EscapeString => key.push(4),
-            Kind::UnicodeString => key.push(5),
-            Kind::NationalString => key.push(6),
-            Kind::BitString => key.push(7),
-            Kind::HexString => key.push(8),
-            Kind::DollarString => key.push(9),
+            Kind::Symbols => match text {
+                [byte] => out.push(*byte),
+                text => out.extend(text),
+            },
+            Kind::Parameter => out.extend(text),
+            Kind::Integer => out.push(1),
+            Kind::Number => out.push(2),
+            Kind::String => out.push(3),
+            Kind::EscapeString => out.push(4),
+            Kind::UnicodeString => out.push(5),
+            Kind::NationalString => out.push(6),
+            Kind::BitString => out.push(7),
+            Kind::HexString => out.push(8),
+            Kind::DollarString => out.push(9),
         }
     }
     Ok(lexed)
