@@ -423,3 +423,120 @@ fn a_replication_stream_cannot_be_masked() {
     };
     assert_eq!(word(&caller.facts(vec![replicate])), "deny");
 }
+
+#[test]
+fn the_servers_own_secrets_can_be_forbidden() {
+    let (engine, _) = on_shop(&format!(
+        "{PERMIT_ALL} @id(\"secrets\") forbid (principal, action, resource) unless {{ context.sensitive_catalog.isEmpty() }};"
+    ));
+    let mut caller = Caller::new(&engine, &facts());
+    assert_eq!(word(&caller.sql("SELECT relname FROM pg_class")), "allow");
+    assert_eq!(denial(&caller.sql("SELECT rolpassword FROM pg_authid")).0, Some("secrets"));
+    assert_eq!(denial(&caller.sql("SELECT total FROM orders, pg_stat_activity")).0, Some("secrets"));
+    assert_eq!(word(&caller.sql("SELECT total FROM orders")), "allow", "the same operation, in another request");
+}
+
+#[test]
+fn unmasking_may_depend_on_the_request() {
+    let (engine, _) = masked(&format!(
+        "{PERMIT_ALL} permit (principal, action == Action::\"unmask\", resource) when {{ context.kinds.contains(\"SELECT\") && context.statements == 1 }} unless {{ context.statement like \"*secret*\" }};"
+    ));
+    let mut caller = Caller::new(&engine, &facts());
+    let clear = |decision: &Decision| decision.verdict == Verdict::Allow && decision.disclosure.rules.is_none();
+    assert!(clear(&caller.sql("SELECT email FROM customers")));
+    assert!(!clear(&caller.sql("SELECT email FROM customers WHERE name = 'secret'")));
+    assert!(clear(&caller.sql("SELECT email FROM customers")));
+    assert!(!clear(&caller.sql("SELECT email FROM customers; SELECT 1")));
+    assert!(!clear(&caller.sql("COPY customers TO STDOUT")));
+}
+
+/// Whatever the grammar knows: the schema has an action for it on that kind of object.
+#[test]
+fn the_schema_has_words_for_what_statements_do() {
+    let (engine, _) = on_shop(PERMIT_ALL);
+    for text in [
+        "SELECT * FROM orders FOR UPDATE",
+        "INSERT INTO orders (id) SELECT id FROM archive.orders RETURNING *",
+        "UPDATE orders SET total = 1",
+        "DELETE FROM orders USING customers",
+        "MERGE INTO orders o USING archive.orders a ON o.id = a.id WHEN MATCHED THEN DELETE",
+        "TRUNCATE orders, customers CASCADE",
+        "LOCK TABLE orders",
+        "COPY orders TO STDOUT",
+        "COPY orders FROM STDIN",
+        "COPY (SELECT 1) TO STDOUT",
+        "CREATE TABLE t (id int)",
+        "CREATE TABLE elsewhere.t (id int)",
+        "CREATE TABLE t AS SELECT * FROM orders",
+        "CREATE VIEW v AS SELECT * FROM orders",
+        "CREATE MATERIALIZED VIEW v AS SELECT * FROM orders",
+        "CREATE INDEX ON orders (id)",
+        "CREATE SCHEMA s",
+        "CREATE DATABASE d",
+        "CREATE ROLE r",
+        "CREATE EXTENSION pgcrypto",
+        "CREATE TYPE t AS ENUM ('a')",
+        "CREATE SEQUENCE s",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TRIGGER t AFTER INSERT ON orders EXECUTE FUNCTION f()",
+        "CREATE POLICY p ON orders",
+        "CREATE PUBLICATION p FOR TABLE orders",
+        "CREATE SUBSCRIPTION s CONNECTION 'x' PUBLICATION p",
+        "ALTER TABLE orders ADD COLUMN x int",
+        "ALTER TABLE orders RENAME TO o",
+        "ALTER SCHEMA public RENAME TO p",
+        "ALTER DATABASE orders SET work_mem = '1MB'",
+        "ALTER SYSTEM SET work_mem = '1MB'",
+        "ALTER ROLE r SUPERUSER",
+        "ALTER FUNCTION f() OWNER TO r",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO r",
+        "DROP TABLE orders",
+        "DROP SCHEMA public CASCADE",
+        "DROP FUNCTION f()",
+        "DROP OWNED BY r",
+        "REASSIGN OWNED BY r TO s",
+        "COMMENT ON TABLE orders IS 'x'",
+        "COMMENT ON SCHEMA public IS 'x'",
+        "GRANT SELECT ON orders TO r",
+        "GRANT ALL ON SCHEMA public TO r",
+        "GRANT ALL ON DATABASE orders TO r",
+        "GRANT ALL ON FUNCTION f() TO r",
+        "GRANT a TO b",
+        "VACUUM",
+        "VACUUM orders",
+        "ANALYZE orders (id)",
+        "CLUSTER orders",
+        "REINDEX TABLE orders",
+        "REINDEX SCHEMA public",
+        "REINDEX DATABASE orders",
+        "REFRESH MATERIALIZED VIEW v",
+        "CHECKPOINT",
+        "SET ROLE r",
+        "SET SESSION AUTHORIZATION r",
+        "RESET ROLE",
+        "SET work_mem = '1MB'",
+        "SET session_replication_role = replica",
+        "LISTEN c",
+        "NOTIFY c, 'x'",
+        "UNLISTEN *",
+        "BEGIN",
+        "PREPARE TRANSACTION 'x'",
+        "SAVEPOINT s",
+        "SHOW ALL",
+        "DISCARD ALL",
+        "DEALLOCATE ALL",
+        "EXPLAIN ANALYZE DELETE FROM orders WHERE id = 1",
+        "CALL public.p(1)",
+        "SELECT public.f(1)",
+        "SELECT nextval('s')",
+        "SELECT pg_notify('a', 'b')",
+        "SELECT lo_export(1, '/tmp/x')",
+        "SECURITY LABEL ON TABLE orders IS 'x'",
+        "IMPORT FOREIGN SCHEMA s FROM SERVER x INTO public",
+        "LOAD 'x'",
+        "DO 'BEGIN DELETE FROM orders; END'",
+    ] {
+        let decision = Caller::new(&engine, &facts()).sql(text);
+        assert_eq!(decision.verdict, Verdict::Allow, "{text}: {:?}", decision.facts);
+    }
+}

@@ -66,10 +66,10 @@ impl Decider {
             return refused(what, "split it into several");
         }
         let circumstances = self.circumstances(now, facts, statement);
-        let outcomes = if self.active.reads_operations_alone {
-            self.outcomes(subject, &operations, &circumstances)
-        } else {
+        let outcomes = if self.active.reads_statement {
             subject.decide(&operations, &circumstances)
+        } else {
+            self.outcomes(subject, &operations, &circumstances)
         };
         judge(self.asked(facts), &operations, &outcomes)
     }
@@ -81,7 +81,8 @@ impl Decider {
         operations: &[Operation],
         circumstances: &Circumstances<'_>,
     ) -> Vec<Outcome> {
-        let keys: Vec<Vec<u8>> = operations.iter().map(operation_key).collect();
+        let read = if self.active.reads_operations_alone { None } else { Some(circumstances.facts) };
+        let keys: Vec<Vec<u8>> = operations.iter().map(|operation| operation_key(operation, read)).collect();
         let mut known: Vec<Option<Outcome>> = {
             let mut memory = self.profile.memory.lock();
             memory.renew(&self.stamp);
@@ -200,17 +201,29 @@ fn refused(what: impl Into<String>, remedy: &str) -> Judgement {
     Judgement { verdict: Verdict::Deny(reason), policies: Vec::new(), once_approved: Vec::new() }
 }
 
-/// The whole of an operation, every part with its length.
-fn operation_key(operation: &Operation) -> Vec<u8> {
-    let kind = operation.object.kind.as_str();
-    let mut key = vec![match operation.has_where {
-        None => 0,
-        Some(false) => 1,
-        Some(true) => 2,
-    }];
-    for part in [operation.action.as_str(), kind].into_iter().chain(operation.object.path.iter().map(String::as_str)) {
-        key.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        key.extend_from_slice(part.as_bytes());
+/// The whole of an operation, and what policies read of the request that it is part of: every part with its length.
+fn operation_key(operation: &Operation, read: Option<&Facts>) -> Vec<u8> {
+    let Operation { action, object, has_where } = operation;
+    let mut key = Vec::new();
+    let mut list = |parts: &mut dyn Iterator<Item = &str>| {
+        for part in parts {
+            key.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            key.extend_from_slice(part.as_bytes());
+        }
+        // No part is as long as this.
+        key.extend_from_slice(&u64::MAX.to_le_bytes());
+    };
+    let limited = match has_where {
+        None => "",
+        Some(false) => "no",
+        Some(true) => "yes",
+    };
+    list(&mut [limited, action, object.kind.as_str()].into_iter());
+    list(&mut object.path.iter().map(String::as_str));
+    if let Some(Facts { operations: _, unknown, kinds, attributes }) = read {
+        list(&mut kinds.iter().map(String::as_str));
+        list(&mut unknown.iter().map(|unknown| unknown.what.as_str()));
+        list(&mut attributes.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
     }
     key
 }

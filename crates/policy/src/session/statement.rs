@@ -78,8 +78,12 @@ impl Decider {
                 Outcome::Failed => {}
             }
         }
-        let looked = self.refresh.was_for(request);
-        if analysis.unresolved && !looked && self.shared.may_refresh(now, &self.session.target, &unresolved_names(analysis)) {
+        if !analysis.unresolved || blind || self.refresh.was_for(request) {
+            return Ok(());
+        }
+        // Without a catalogue no name is found: that is one reason to load it, not one for each name.
+        let names = if self.stamp.catalog.is_some() { unresolved_names(analysis) } else { String::new() };
+        if self.shared.may_refresh(now, &self.session.target, &names) {
             return Err(self.refresh(now, request));
         }
         Ok(())
