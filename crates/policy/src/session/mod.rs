@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::changes::CatalogChanges;
 use crate::engine::{Active, Shared};
 use crate::evaluate::{CONNECT, on_connection};
+use crate::limits::CACHED_KEY_MAX;
 use crate::profile::{Profile, ProfileKey, Stamp, hour, profile};
 use crate::refresh::Refresh;
 use crate::set::LoadedPolicy;
@@ -123,7 +124,14 @@ impl SessionAuthorizer for Decider {
     fn decide(&mut self, now: Timestamp, request: &Request, approval: Option<&Approval>) -> Result<Decision, NotReady> {
         self.renew(now);
         let decided = match &request.statement {
-            Statement::Sql(text) => return self.sql(now, request, text, approval),
+            Statement::Sql(text) => {
+                let decision = self.sql(now, request, text, approval);
+                // An idle session does not keep room for the longest statement that it ever sent.
+                if self.key.capacity() > CACHED_KEY_MAX {
+                    self.key = Vec::new();
+                }
+                return decision;
+            }
             Statement::Named { cursor, name } => self.named(now, request.id, *cursor, name)?,
             Statement::Function(oid) => self.function(now, request.id, *oid)?,
             Statement::Facts { facts, text } => self.facts(now, request, facts, text),
