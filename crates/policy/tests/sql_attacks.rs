@@ -170,6 +170,18 @@ fn functions_that_run_a_text_are_unknown() {
 }
 
 #[test]
+fn a_function_that_is_called_like_a_column_is_seen() {
+    // The server takes `(value).f` for `f(value)`, whatever the value's type.
+    assert!(facts("SELECT ('pg_hba.conf'::text).pg_read_file").contains("unknown: function pg_read_file"));
+    assert!(facts("SELECT (s.x).lo_import FROM (SELECT 'x'::text AS x) s").contains("unknown: function lo_import"));
+    assert!(facts("SELECT s.pg_ls_dir FROM (SELECT 'x'::text AS x) s").contains("unknown: function pg_ls_dir"));
+    assert_eq!(facts("SELECT (5).refund"), "call function public.refund");
+    assert!(facts("SELECT c.id.refund FROM customers c").contains("call function public.refund"));
+    assert!(facts("SELECT (c.*).refund FROM customers c").contains("call function public.refund"));
+    assert!(facts("DELETE FROM t WHERE (t).refund").contains("call function public.refund"));
+}
+
+#[test]
 fn a_function_in_a_default_or_an_index_is_seen() {
     assert!(facts("CREATE TABLE x (a text DEFAULT pg_read_file('x'))").contains("unknown"));
     assert!(facts("CREATE INDEX ON t (refund(id))").contains("call function public.refund"));

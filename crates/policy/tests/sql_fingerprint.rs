@@ -139,7 +139,8 @@ proptest! {
 
 #[test]
 fn the_statements_of_services_do_not_depend_on_their_literals() {
-    for statement in STATEMENTS[..28].iter().filter(|statement| **statement != "SELECT 'a' 'b'") {
+    let plain = |statement: &&&str| !statement.contains("pg_") && **statement != "SELECT 'a' 'b'";
+    for statement in STATEMENTS[..28].iter().filter(plain) {
         let (_, by_text) = key(statement).unwrap();
         assert!(!by_text && !analysis(statement).literals_matter, "{statement}");
     }

@@ -78,6 +78,9 @@ impl Walker<'_> {
         if body.len() > BLOCK_MAX {
             return self.unknown(format!("DO with a block longer than {BLOCK_MAX} bytes"));
         }
+        if let Err(error) = Lexer::check(body) {
+            return self.unknown(format!("DO with a block that cannot be parsed: {error}"));
+        }
         let Some(text) = quoted(body) else { return self.unknown("DO with a block that cannot be quoted") };
         match parser::parse_block(&text) {
             Ok(block) => {

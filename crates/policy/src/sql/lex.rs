@@ -68,7 +68,18 @@ pub enum LexError {
     /// Letters right behind a number or a parameter: `1a`, `$1a`.
     #[error("a number runs into a word")]
     Junk,
+    /// Comments nested more than [`COMMENT_DEPTH_MAX`] deep, or an operator longer than [`SYMBOLS_MAX`].
+    #[error("comments nested too deeply, or a run of operators that is too long")]
+    TooLong,
 }
+
+/// Deepest nesting of comments. The server's scanner looks at all that is behind `/*` for each of them: a megabyte
+/// of `/*/*/*` would keep it busy for minutes.
+pub const COMMENT_DEPTH_MAX: usize = 64;
+
+/// Longest run of operator characters, in bytes. Of `+++…` the server's scanner takes one at a time, and looks at
+/// all of the rest each time.
+pub const SYMBOLS_MAX: usize = 1_024;
 
 /// Classes of bytes.
 const OTHER: u8 = 0;
@@ -125,6 +136,16 @@ impl<'a> Lexer<'a> {
     /// Of a text that is UTF-8.
     pub(crate) fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
+    }
+
+    /// Whether the whole text has tokens.
+    ///
+    /// # Errors
+    /// It has not.
+    pub(crate) fn check(text: &str) -> Result<(), LexError> {
+        let mut lexer = Lexer::new(text.as_bytes());
+        while lexer.next_token()?.is_some() {}
+        Ok(())
     }
 
     #[inline]
@@ -188,6 +209,9 @@ impl<'a> Lexer<'a> {
             match (self.byte(self.at), self.byte(self.at + 1)) {
                 (b'/', b'*') => {
                     depth += 1;
+                    if depth > COMMENT_DEPTH_MAX {
+                        return Err(LexError::TooLong);
+                    }
                     self.at += 2;
                 }
                 (b'*', b'/') => {
@@ -367,6 +391,9 @@ impl<'a> Lexer<'a> {
                 _ if class(byte) == SYMBOL => at += 1,
                 _ => break,
             }
+        }
+        if at - self.at > SYMBOLS_MAX {
+            return Err(LexError::TooLong);
         }
         self.at = at;
         Ok(Kind::Symbols)

@@ -33,6 +33,8 @@
 //! What this does not see, and why that is so:
 //! - Triggers, rules, views' own queries, defaults, generated columns, policies, casts, operators without a schema
 //!   and functions' bodies do what whoever made them wrote. Making them is `ddl`, and a function's call is `call`.
+//! - What the server does to relations that are not named: foreign keys and CASCADE reach further tables, a table
+//!   includes its partitions and children.
 //! - A condition can be true of all rows without looking so (`id > -1`): see `condition.rs`.
 //! - The catalogue is a snapshot. A relation that another session makes, renames or puts in front of another in
 //!   the search path afterwards is met with the next load.
@@ -61,7 +63,7 @@ mod walk;
 
 pub use copy::CopyStatement;
 pub use fingerprint::{Lexed, fingerprint};
-pub use lex::LexError;
+pub use lex::{COMMENT_DEPTH_MAX, LexError, SYMBOLS_MAX};
 pub use resolve::SessionNames;
 pub use state::{Effect, NAMES_MAX, SAME_NAME_MAX, SqlState};
 

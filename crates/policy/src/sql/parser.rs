@@ -1,5 +1,6 @@
 //! The grammar, called safely.
 
+use super::lex::Lexer;
 use parking_lot::Mutex;
 use pg_query::ParserOptions;
 use pg_query::protobuf::ParseResult;
@@ -14,6 +15,8 @@ static TURN: Mutex<()> = Mutex::new(());
 /// # Errors
 /// Why there is none, in the grammar's words.
 pub(super) fn parse(text: &str, mode: ParserOptions) -> Result<ParseResult, String> {
+    // What our lexer refuses is an error to the server as well, or takes its scanner too long.
+    Lexer::check(text).map_err(|error| error.to_string())?;
     let _turn = TURN.lock();
     match pg_query::parse(text, mode) {
         Ok(parsed) => Ok(parsed.protobuf),
