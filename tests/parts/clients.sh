@@ -48,6 +48,7 @@ part_clients() {
     [ -z "${1:-}" ] || [ "$1" = "$name" ] || continue
     check "clients:$name" run_suite "$suite" "suite-$name"
   done
+  if [ -z "${1:-}" ] || [ "$1" = tokio-postgres ]; then check clients:tokio-postgres run_tokio_postgres; fi
   # The gateway is still what it was: nothing in its log that nobody expects.
   [ "${DIRECT:-0}" = 1 ] || check clients:log no_surprises
 }
@@ -58,6 +59,11 @@ run_suite() { # FILE SUBJECT
   case $2 in suite-alembic | suite-django) roles=app,migrator; export SP_UNMASKED=1 ;; esac
   target "$2" "$roles" || return 1
   timeout --kill-after=10 600 "$1"
+}
+
+run_tokio_postgres() {
+  target suite-tokio app || return 1
+  timeout --kill-after=10 900 cargo test --release --locked -p e2e
 }
 
 # No panic and no invariant violated, in anything that the gateway said.

@@ -78,8 +78,24 @@ regress_databases() {
 # Names of databases and ports are not what is compared.
 regress_clean() { sed -E 's#(super/)?\bregress_[abc]\b#regress_x#g' "$1"; }
 
+# Refused on purpose: the gateway reads statements by the standard's rules for strings, and fails closed when a session
+# turns them off. These files do; what comes before it in them is compared.
+REGRESS_REFUSED='the gateway cannot read statements while standard_conforming_strings is off'
+
+# The output before the first such refusal (and before the statement, which psql echoes).
+regress_before_refusal() { # FILE WAY
+  local out=$SCRATCH/regress lines
+  lines=$(grep -n -m1 "$REGRESS_REFUSED" "$out/gateway/$1" | cut -d: -f1)
+  regress_clean "$out/$2/$1" | head -n $((lines - 1))
+}
+
 regress_compare() { # FILE
   local out=$SCRATCH/regress file=$1 own theirs
+  if grep -q "$REGRESS_REFUSED" "$out/gateway/$file" &&
+    diff <(regress_before_refusal "$file" direct) <(regress_before_refusal "$file" gateway) >"$out/$file.diff"; then
+    echo "ok $file (until it turns standard_conforming_strings off)"
+    return 0
+  fi
   own=$(diff <(regress_clean "$out/direct/$file") <(regress_clean "$out/again/$file") | grep -c '^[<>]' || true)
   theirs=$(diff <(regress_clean "$out/direct/$file") <(regress_clean "$out/gateway/$file") | grep -c '^[<>]' || true)
   if [ "$theirs" = 0 ]; then
