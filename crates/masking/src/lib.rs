@@ -14,6 +14,7 @@
 mod class;
 pub mod detect;
 mod disclose;
+pub mod grammar;
 pub mod lineage;
 mod pattern;
 mod plan;
@@ -24,7 +25,7 @@ mod transform;
 
 pub use class::{CLASSES_MAX, ClassSet};
 pub use disclose::{Circumstances, CopyOut, Refusal, disclose};
-pub use lineage::{Candidates, CatalogResolver, Flows, Resolve, Untraced, Why, flows};
+pub use lineage::{Candidates, CatalogResolver, Flows, Resolve, Untraced, Why, flows, is_built_in};
 pub use plan::MaskPlan;
 pub use rules::{
     Classify, HASH_SECRET_MIN, MaskRules, MaskSpec, MaskWith, PATTERNS_MAX, RuleProblem, Suspicious, suggested_class,

@@ -132,7 +132,7 @@ pub(crate) fn names(list: &[&str]) -> BTreeSet<String> {
 }
 
 pub(crate) fn parse(sql: &str) -> ParseResult {
-    pg_query::parse(sql, 0).unwrap_or_else(|error| panic!("{sql}: {error}")).protobuf
+    crate::grammar::parse(sql, 0).unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 /// What the statement could show, for a session with `public` as its path and the temporary table `scratch`.

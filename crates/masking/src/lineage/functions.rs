@@ -16,7 +16,8 @@ pub(crate) enum Callee {
 static BUILT_IN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("builtin_functions.txt").lines().collect());
 
 /// Whether `pg_catalog` has a function of that name.
-pub(crate) fn is_built_in(name: &str) -> bool {
+#[must_use]
+pub fn is_built_in(name: &str) -> bool {
     BUILT_IN.contains(name)
 }
 

@@ -29,7 +29,8 @@ mod statement;
 mod tables;
 mod write;
 
-pub(crate) use functions::{Callee, is_built_in, reads_by_itself};
+pub use functions::is_built_in;
+pub(crate) use functions::{Callee, reads_by_itself};
 pub use scope::Why;
 pub(crate) use scope::{Columns, Taint};
 

@@ -2,6 +2,7 @@
 
 use super::{Mark, MaskPlan, is_system};
 use crate::class::ClassSet;
+use crate::grammar;
 use crate::lineage::{Analyzer, Candidates, Resolve, Taint, Why};
 use hashbrown::HashMap;
 use pg_query::protobuf::{Node, ParseResult};
@@ -91,7 +92,7 @@ impl Outputs {
 
 fn parse(definition: &str) -> Option<ParseResult> {
     let bounded = definition.len() <= DEFINITION_MAX;
-    bounded.then(|| pg_query::parse(definition, 0).ok()).flatten().map(|parsed| parsed.protobuf)
+    bounded.then(|| grammar::parse(definition, 0).ok()).flatten()
 }
 
 fn outputs(plan: &MaskPlan, catalog: &Arc<Catalog>, tree: &ParseResult) -> Outputs {

@@ -7,15 +7,9 @@
 //!
 //! A text whose words may name any of these is keyed by its exact text ([`is_watched`]).
 
-use std::collections::HashSet;
-use std::sync::LazyLock;
-
-/// The functions of `pg_catalog`, by name: PostgreSQL 15's and those that later versions added.
-static BUILT_IN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("built_in.txt").lines().collect());
-
-/// Whether `pg_catalog` has a function of that name.
+/// Whether `pg_catalog` has a function of that name, or the grammar makes one.
 pub(super) fn is_built_in(name: &str) -> bool {
-    BUILT_IN.contains(name) || SYNTAX.contains(&name)
+    masking::is_built_in(name) || SYNTAX.contains(&name)
 }
 
 /// Functions that the grammar itself calls in `pg_catalog`, by names that are not in every version's list.
