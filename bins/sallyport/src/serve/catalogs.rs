@@ -32,6 +32,8 @@ struct Slot {
     /// Loads begun and loads ended.
     begun: Mutex<u64>,
     ended: watch::Sender<u64>,
+    /// Loads that succeeded.
+    succeeded: AtomicU64,
     lock: tokio::sync::Mutex<()>,
 }
 
@@ -77,7 +79,10 @@ impl Catalogs {
         let _one = slot.lock.lock().await;
         let number = *slot.begun.lock();
         let config = self.config.read().clone();
-        let Some(connection) = config.connection(&key.0).cloned() else { return };
+        let Some(connection) = config.connection(&key.0).cloned() else {
+            slot.ended.send_replace(number);
+            return;
+        };
         let version = self.generation.load(Ordering::Relaxed) + 1;
         let loaded = tokio::time::timeout(LOAD_TIMEOUT, async {
             let password =
@@ -89,6 +94,7 @@ impl Catalogs {
         .unwrap_or_else(|_| Err("it took too long".to_owned()));
         match loaded {
             Ok(catalog) => {
+                slot.succeeded.fetch_add(1, Ordering::Release);
                 let mut current = slot.current.write();
                 if current.as_ref().is_none_or(|known| !known.same_as(&catalog)) {
                     *current = Some(Arc::new(catalog));
@@ -112,6 +118,11 @@ impl CatalogSource for Catalogs {
     fn current(&self, target: &Target) -> Option<Arc<Catalog>> {
         let key = (target.connection.clone(), target.database.clone());
         self.slots.read().get(&key)?.current.read().clone()
+    }
+
+    fn successes(&self, target: &Target) -> Option<u64> {
+        let key = (target.connection.clone(), target.database.clone());
+        Some(self.slots.read().get(&key).map_or(0, |slot| slot.succeeded.load(Ordering::Acquire)))
     }
 
     fn refresh(&self, target: &Target) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -150,5 +161,46 @@ pub(super) async fn keep_fresh(catalogs: Arc<Catalogs>, stop: CancellationToken)
             *slot.begun.lock() += 1;
             catalogs.load(&key, &slot).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Catalogs;
+    use crate::config;
+    use policy::CatalogSource;
+    use std::sync::Arc;
+
+    const FILE: &str = r#"
+data_dir = "data"
+[[listener]]
+protocol = "postgres"
+address = "127.0.0.1:0"
+tls = "optional"
+[[issuer]]
+name = "dev"
+kind = "dev"
+[[connection]]
+name = "gone"
+protocol = "postgres"
+address = "127.0.0.1:1"
+database = "shop"
+tls = "disable"
+credential = { user = "gateway" }
+"#;
+
+    #[tokio::test]
+    async fn a_load_that_fails_ends_and_is_no_success() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sallyport.toml");
+        std::fs::write(&file, FILE).unwrap();
+        let config = Arc::new(config::load(&file).unwrap());
+        let target = config.connection("gone").unwrap().target("shop");
+        let catalogs = Catalogs::new(config);
+        let before = catalogs.successes(&target);
+        catalogs.refresh(&target).await;
+        assert_eq!(before, Some(0));
+        assert_eq!(catalogs.successes(&target), Some(0), "masking must not go on with what was known before");
+        assert!(catalogs.current(&target).is_none());
     }
 }
