@@ -9,11 +9,11 @@
 
 use crate::config::units;
 use aws_lc_rs::rand;
-use bytes::Bytes;
 use parking_lot::Mutex;
+use proxy_core::Timestamp;
 use proxy_core::pipeline::{Approval, ApprovalRule};
 use proxy_core::record::ApprovalStep;
-use proxy_core::{Facts, Parameter, Principal, RequestId, SessionId, Target, Timestamp};
+use proxy_io::HeldRequest;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
@@ -60,33 +60,6 @@ impl serde::Serialize for ApprovalId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-/// A held request: what a reviewer decides on.
-#[derive(Debug, Clone)]
-pub struct HeldRequest {
-    /// The session that waits.
-    pub session: SessionId,
-    /// Its request.
-    pub request: RequestId,
-    /// Who asks.
-    pub principal: Arc<Principal>,
-    /// Of what.
-    pub target: Arc<Target>,
-    /// The exact statement.
-    pub statement: Bytes,
-    /// The bound parameters.
-    pub parameters: Vec<Parameter>,
-    /// SHA-256 over statement and parameters, hexadecimal: what is approved is what runs.
-    pub digest: String,
-    /// What it would do.
-    pub facts: Arc<Facts>,
-    /// Who must approve, and why.
-    pub rule: ApprovalRule,
-    /// The policy set that asks: the approval is void under another.
-    pub policy_version: Arc<str>,
-    /// When it was asked.
-    pub submitted: Timestamp,
 }
 
 /// What became of a held request.

@@ -13,8 +13,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often machine keys and kill list are looked at for changes (1 s): a revocation ends sessions that soon.
-const FILES_ROUND: Duration = Duration::from_secs(1);
+/// How often machine keys and kill list are looked at for changes (500 ms): a revocation ends sessions within
+/// a second.
+const FILES_ROUND: Duration = Duration::from_millis(500);
 
 /// Checks callers: tokens by the [`Verifier`], machine keys by [`MachineKeys`], both against [`Revocations`].
 /// Share it by `Arc`.
@@ -142,9 +143,9 @@ impl Authenticator {
     }
 
     /// What must be done in the background, until `shutdown` completes: keeps the issuers' keys fresh, whichever
-    /// verifier is in use, and reads machine keys and kill list again, each second, when they have changed. Run it
-    /// once, on any runtime.
-    pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+    /// verifier is in use, and reads machine keys and kill list again, twice a second, when they have changed; then it
+    /// calls `changed`, so that live sessions are checked. Run it once, on any runtime.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>, changed: impl Fn()) {
         let refresh = async {
             loop {
                 self.verifier().refresh_due().await;
@@ -154,7 +155,11 @@ impl Authenticator {
         let reload = async {
             let mut problem = None;
             loop {
-                let now = self.reload_files().err().map(|error| error.to_string());
+                let (any, read) = self.reload_files();
+                if any {
+                    changed();
+                }
+                let now = read.err().map(|error| error.to_string());
                 // Once for each problem, not each second.
                 if let Some(error) = now.as_ref().filter(|_| now != problem) {
                     tracing::error!(%error, "machine keys or revocations cannot be read again: what was known stays in force");
@@ -169,14 +174,13 @@ impl Authenticator {
         }
     }
 
-    /// Reads machine keys and kill list again if they have changed; both, even if one fails.
-    ///
-    /// # Errors
-    /// The first problem.
-    pub fn reload_files(&self) -> Result<(), StoreFileError> {
+    /// Reads machine keys and kill list again if they have changed; both, even if one fails: whether one had,
+    /// and the first problem.
+    pub fn reload_files(&self) -> (bool, Result<(), StoreFileError>) {
         let keys = self.keys.reload_if_changed();
         let revocations = self.revocations.reload_if_changed();
-        keys.and(revocations).map(|_| ())
+        let any = matches!(keys, Ok(true)) || matches!(revocations, Ok(true));
+        (any, keys.and(revocations).map(|_| ()))
     }
 
     /// Verifies a token or a machine key's secret outside a protocol's login: for the admin API. The label is

@@ -294,7 +294,12 @@ async fn in_the_background_revocations_are_noticed_and_the_current_issuers_refre
     let principal = world.password(&key.login, key.secret.expose(), now()).await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let authenticator = Arc::clone(&world.authenticator);
-    let running = tokio::spawn(async move { authenticator.run(async { drop(stopped.await) }).await });
+    let noticed = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = Arc::clone(&noticed);
+    let changed = move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    };
+    let running = tokio::spawn(async move { authenticator.run(async { drop(stopped.await) }, changed).await });
     let command = MachineKeys::open(&world.folder.path().join("machine-keys.json")).unwrap();
     command.revoke(&key.id, "root", now()).unwrap();
     let mut waited = 0;
@@ -306,4 +311,18 @@ async fn in_the_background_revocations_are_noticed_and_the_current_issuers_refre
     assert_eq!(world.authenticator.verifier().key_status()[0].keys, 1);
     stop.send(()).unwrap();
     running.await.unwrap();
+    assert!(noticed.load(std::sync::atomic::Ordering::Relaxed) > 0, "live sessions are to be checked");
+}
+
+#[tokio::test]
+async fn a_change_is_noticed_though_the_other_file_cannot_be_read() {
+    let world = world();
+    let key = world.key("press", &[]);
+    world.authenticator.reload_files().1.unwrap();
+    std::fs::write(world.folder.path().join("revocations.json"), "{").unwrap();
+    let command = MachineKeys::open(&world.folder.path().join("machine-keys.json")).unwrap();
+    command.revoke(&key.id, "root", now()).unwrap();
+    let (changed, read) = world.authenticator.reload_files();
+    assert!(changed, "sessions of the revoked key must be checked");
+    assert!(read.is_err());
 }

@@ -130,7 +130,10 @@ impl Committer {
     pub fn submit_later(&self, submission: Submission) {
         let mut gathering = self.gathering.lock();
         if gathering.submissions.len() >= UNWRITTEN_MAX {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+            if lost.is_power_of_two() {
+                tracing::error!(lost, "outcomes cannot be kept while the audit store does not accept: they will be missing");
+            }
             return;
         }
         gathering.submissions.push((submission, false));

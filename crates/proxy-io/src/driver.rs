@@ -284,9 +284,7 @@ impl Driver {
     }
 
     fn end(&mut self, reason: EndReason) {
-        self.record_abandoned();
-        self.deciding.abandon();
-        self.undecided.clear();
+        self.abandon_requests();
         self.feed(Input::End(reason.clone()));
         if self.closing.is_none() {
             self.close(CloseReason::Ended(reason));
@@ -438,9 +436,7 @@ impl Driver {
             return;
         }
         self.closing = Some(reason);
-        self.record_abandoned();
-        self.deciding.abandon();
-        self.undecided.clear();
+        self.abandon_requests();
         self.deadlines = Deadlines { closing: Some(Instant::now() + CLOSE_TIMEOUT), ..Deadlines::default() };
     }
 

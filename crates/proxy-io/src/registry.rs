@@ -5,7 +5,7 @@ use proxy_core::session::{CancelKey, EndReason};
 use proxy_core::{Principal, SessionId, Target, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
 
 /// A message to a live session.
@@ -53,7 +53,6 @@ struct Member {
 pub struct Registry {
     members: Mutex<HashMap<SessionId, Member>>,
     cancel: Mutex<HashMap<u32, (CancelKey, SessionId)>>,
-    total: AtomicU64,
 }
 
 impl Registry {
@@ -66,7 +65,6 @@ impl Registry {
     /// Adds a connection that has not logged in yet.
     pub fn enter(&self, id: SessionId, control: mpsc::Sender<Control>) {
         self.members.lock().insert(id, Member { control, live: None });
-        self.total.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says that a connection has logged in.
@@ -147,11 +145,5 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Connections since the start.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
     }
 }

@@ -146,18 +146,16 @@ pub struct HeldRequest {
     pub statement: bytes::Bytes,
     /// The bound parameters.
     pub parameters: Vec<proxy_core::Parameter>,
-    /// SHA-256 over statement and parameters.
+    /// SHA-256 over statement and parameters, hexadecimal: what is approved is what runs.
     pub digest: String,
     /// What it would do.
     pub facts: Arc<proxy_core::Facts>,
     /// Who must approve, and why.
     pub rule: ApprovalRule,
-    /// The policy set.
+    /// The policy set that asks: the approval is void under another.
     pub policy_version: Arc<str>,
     /// When it began to wait.
-    pub since: Timestamp,
-    /// When it expires.
-    pub expires: Timestamp,
+    pub submitted: Timestamp,
 }
 
 /// How a wait ended.

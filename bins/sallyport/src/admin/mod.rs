@@ -19,6 +19,8 @@ mod state;
 mod tests;
 mod users;
 
+pub(crate) use users::name_of as user_name;
+
 pub use auth::{Caller, Role, local_caller};
 pub use error::ApiError;
 pub use routes::keys::{KeyRequest, creation_details, key_value};

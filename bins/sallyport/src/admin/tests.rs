@@ -1,7 +1,7 @@
 use super::client::{Client, ClientError};
 use super::server::{bind_socket, serve_listener, serve_socket};
 use super::*;
-use crate::approvals::{ApprovalBoard, HeldRequest, Outcome};
+use crate::approvals::{ApprovalBoard, Outcome};
 use crate::metrics::{Metrics, family};
 use audit_store::{AuditStore, EntryFilter};
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use proxy_core::pipeline::ApprovalRule;
 use proxy_core::record::{ApprovalStep, Entry, Event, RecordedVerdict, RequestRecord, SessionStarted};
 use proxy_core::{Ledger, Principal, PrincipalKind, RequestId, RequestKind, SessionId, Store, StoreError, Target, Timestamp};
+use proxy_io::HeldRequest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
 //! Names of this machine's users.
 
 /// The user's name, or `uid N` where the user database of the machine does not have it as a file.
-pub(super) fn name_of(uid: u32) -> String {
+pub(crate) fn name_of(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     find(&passwd, uid).map_or_else(|| format!("uid {uid}"), str::to_owned)
 }

@@ -1,5 +1,6 @@
 use super::*;
-use proxy_core::PrincipalKind;
+use bytes::Bytes;
+use proxy_core::{Principal, PrincipalKind, RequestId, SessionId, Target};
 
 fn held(groups: &[&str]) -> HeldRequest {
     let principal = Principal {

@@ -1,9 +1,9 @@
 //! The binary's parts as the driver and the admin API see them.
 
-use crate::approvals::{ApprovalBoard, HeldRequest};
+use crate::approvals::ApprovalBoard;
 use crate::metrics::{Counter, Gauge, Metrics, family};
 use proxy_core::session::{CloseReason, EndReason};
-use proxy_io::{HoldOutcome, services::Held};
+use proxy_io::{HeldRequest, HoldOutcome, services::Held};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,21 +14,8 @@ pub(super) struct Board {
 }
 
 impl proxy_io::Approvals for Board {
-    fn hold(&self, request: proxy_io::HeldRequest) -> Result<Held, String> {
-        let held = HeldRequest {
-            session: request.session,
-            request: request.request,
-            principal: request.principal,
-            target: request.target,
-            statement: request.statement,
-            parameters: request.parameters,
-            digest: request.digest,
-            facts: request.facts,
-            rule: request.rule,
-            policy_version: request.policy_version,
-            submitted: request.since,
-        };
-        let ticket = self.board.submit(held, self.timeout).map_err(|full| full.to_string())?;
+    fn hold(&self, request: HeldRequest) -> Result<Held, String> {
+        let ticket = self.board.submit(request, self.timeout).map_err(|full| full.to_string())?;
         Ok(Held {
             id: ticket.id().to_string(),
             outcome: Box::pin(async move {

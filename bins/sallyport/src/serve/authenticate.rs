@@ -91,14 +91,9 @@ impl Gate {
         *self.config.write() = config;
     }
 
-    /// Reads keys and kill list again if they changed; `true`: sessions should be checked.
-    pub(super) fn reload_if_changed(&self) -> bool {
-        let keys = self.authenticator.keys().reload_if_changed();
-        let revocations = self.authenticator.revocations().reload_if_changed();
-        for error in [keys.as_ref().err(), revocations.as_ref().err()].into_iter().flatten() {
-            tracing::error!(%error, "machine keys or the kill list cannot be read; what was known stays");
-        }
-        keys.unwrap_or(false) || revocations.unwrap_or(false)
+    /// Keeps issuers' keys, machine keys and kill list fresh until `stop`; `changed`: sessions should be checked.
+    pub(super) async fn keep_fresh(&self, stop: CancellationToken, changed: impl Fn()) {
+        self.authenticator.run(stop.cancelled(), changed).await;
     }
 
     /// The machine keys.
@@ -265,21 +260,4 @@ fn resolve(
         ));
     }
     Ok((connection.clone(), database.to_owned()))
-}
-
-/// Keeps the issuers' keys fresh until `stop`.
-pub(super) async fn refresh_keys(gate: Arc<Gate>, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let verifier = gate.authenticator.verifier();
-        let replaced = async {
-            // A reload of the configuration makes another verifier: the loop then goes on with that one.
-            while Arc::ptr_eq(&verifier, &gate.authenticator.verifier()) {
-                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-            }
-        };
-        tokio::select! {
-            () = verifier.run_refresh(stop.cancelled()) => {}
-            () = replaced => {}
-        }
-    }
 }

@@ -134,7 +134,7 @@ async fn serve(config: Arc<Config>) -> Result<(), Failure> {
     let background = [
         tokio::spawn(reload::watch(gateway.clone(), stop.clone())),
         tokio::spawn(catalogs::keep_fresh(gateway.catalogs.clone(), stop.clone())),
-        tokio::spawn(authenticate::refresh_keys(gateway.gate.clone(), stop.clone())),
+        tokio::spawn(keep_identities_fresh(gateway.clone(), stop.clone())),
         tokio::spawn(reload::heartbeat(gateway.clone(), stop.clone())),
     ];
     wait_for_stop().await;
@@ -153,6 +153,11 @@ async fn serve(config: Arc<Config>) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn keep_identities_fresh(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let recheck = || gateway.registry.broadcast(&Control::Recheck);
+    gateway.gate.keep_fresh(stop, recheck).await;
 }
 
 fn finding(what: &str) -> impl Fn(String) -> Failure + '_ {

@@ -2,6 +2,7 @@
 
 use super::parts::{masks, policies, verifier};
 use super::{Gateway, now};
+use crate::admin;
 use crate::config::{self, Config};
 use crate::metrics::family;
 use proxy_core::record::Event;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How often files are looked at (500 ms): a revoked key ends its sessions within a second.
+/// How often configuration, policies and certificate are looked at (500 ms).
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A difference between the two clocks that counts as a jump (2 s).
@@ -54,9 +55,6 @@ pub(super) async fn watch(gateway: Arc<Gateway>, stop: CancellationToken) {
             let gateway = gateway.clone();
             let _ = tokio::task::spawn_blocking(move || reload(&gateway)).await;
             seen = fresh;
-        }
-        if gateway.gate.reload_if_changed() {
-            gateway.registry.broadcast(&Control::Recheck);
         }
         if let Some(result) = gateway.certificates.reload_if_changed() {
             match result {
@@ -148,13 +146,7 @@ fn end_orphans(gateway: &Gateway, config: &Config) {
 fn owner(path: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     let uid = std::fs::metadata(path).ok()?.uid();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().find_map(|line| {
-        let mut parts = line.split(':');
-        let name = parts.next()?;
-        (parts.nth(1)? == uid.to_string()).then(|| name.to_owned())
-    });
-    Some(name.unwrap_or_else(|| format!("uid {uid}")))
+    Some(admin::user_name(uid))
 }
 
 /// Records a heartbeat in quiet periods, and jumps of the clock, until `stop`.

@@ -49,13 +49,6 @@ pub(super) struct Holding {
     outcome: BoxFuture<'static, HoldOutcome>,
 }
 
-impl Deciding {
-    /// Forgets what is under way: the session ends.
-    pub(super) fn abandon(&mut self) {
-        *self = Self::Idle;
-    }
-}
-
 impl Driver {
     /// Whether the session waits for a verdict or an operation.
     pub(super) fn is_waiting(&self) -> bool {
@@ -312,7 +305,6 @@ impl Driver {
         let Some(opened) = &self.opened else { return };
         let digest = statement_digest(&request);
         let timeout = self.spec.hold_timeout;
-        let expires = Timestamp(now.0.saturating_add(i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX)));
         let held = self.services.approvals.hold(HeldRequest {
             session: self.peer.session,
             request: request.id,
@@ -324,8 +316,7 @@ impl Driver {
             facts: decision.facts.clone(),
             rule: rule.clone(),
             policy_version: decision.policy_version.clone(),
-            since: now,
-            expires,
+            submitted: now,
         });
         let held = match held {
             Ok(held) => held,
@@ -429,12 +420,12 @@ impl Driver {
         }
     }
 
-    /// The session ends while a request waits: the log says so.
-    pub(super) fn record_abandoned(&mut self) {
-        if let Deciding::Holding(holding) = &self.deciding {
-            let (id, digest) = (holding.request.id, holding.digest.clone());
-            self.deciding = Deciding::Idle;
-            self.approval_step(wall_clock(), id, ApprovalStep::Withdrawn, None, Some("the session ended".to_owned()), digest);
+    /// The session ends: no request of it is decided any more. The log says so of one that was held.
+    pub(super) fn abandon_requests(&mut self) {
+        self.undecided.clear();
+        if let Deciding::Holding(holding) = std::mem::replace(&mut self.deciding, Deciding::Idle) {
+            let why = Some("the session ended".to_owned());
+            self.approval_step(wall_clock(), holding.request.id, ApprovalStep::Withdrawn, None, why, holding.digest);
         }
     }
 
