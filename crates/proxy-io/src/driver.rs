@@ -1,10 +1,12 @@
 //! One task per session: reads, feeds the state machine, carries out its actions, writes.
 //!
 //! The task is one `poll` function that makes progress on everything that can: control messages, the answer
-//! that is awaited, writes, reads. It reads from a peer only while the other takes what it is sent.
+//! that is awaited, writes, reads. It polls only what woke it ([`wakes`]), and reads from a peer only while the
+//! other takes what it is sent.
 
 mod actions;
 mod decide;
+mod wakes;
 
 use crate::limits::{CLOSE_TIMEOUT, CONTROL_QUEUE, OUTPUT_HIGH_WATER, PENDING_INPUT_MAX, POOLED_BUFFERS, READ_BUFFER};
 use crate::output::Output;
@@ -30,6 +32,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
+use wakes::{Ready, Source, Wakes};
 
 /// What a session's task starts with.
 pub struct Setup {
@@ -56,7 +59,12 @@ pub async fn run(setup: Setup) {
     let (control, mailbox) = mpsc::channel(CONTROL_QUEUE);
     setup.services.registry.enter(setup.peer.session, control);
     let mut driver = Driver::new(setup, mailbox);
-    let reason = poll_fn(|cx| driver.poll(cx)).await;
+    let mut wakes = Wakes::new();
+    let reason = poll_fn(|cx| {
+        let woken = wakes.begin(cx);
+        driver.poll(&wakes, woken)
+    })
+    .await;
     driver.finish(reason).await;
 }
 
@@ -71,6 +79,8 @@ struct Side {
     ended: bool,
     /// Its bytes were offered, and nothing has changed since.
     offered: bool,
+    /// It takes no more now.
+    blocked: bool,
     moved: u64,
 }
 
@@ -83,6 +93,13 @@ struct Deadlines {
     closing: Option<Instant>,
 }
 
+impl Deadlines {
+    /// The earliest.
+    fn next(&self) -> Option<Instant> {
+        [self.login, self.expiry, self.session, self.closing].into_iter().flatten().min()
+    }
+}
+
 struct Driver {
     session: Box<dyn Session>,
     peer: PeerInfo,
@@ -92,6 +109,8 @@ struct Driver {
     services: Arc<Services>,
     committer: Arc<Committer>,
     mailbox: mpsc::Receiver<Control>,
+    /// Which sources are to be polled.
+    ready: Ready,
     client: Side,
     upstream: Side,
     tls: Option<TlsInfo>,
@@ -141,6 +160,13 @@ fn give_back(buffer: &mut BytesMut) {
     }
 }
 
+fn source(peer: Peer) -> Source {
+    match peer {
+        Peer::Client => Source::Client,
+        Peer::Upstream => Source::Upstream,
+    }
+}
+
 pub(crate) fn wall_clock() -> Timestamp {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
@@ -178,6 +204,7 @@ impl Driver {
             services,
             committer,
             mailbox,
+            ready: Ready::ALL,
             client: Side { stream: Some(Stream::Plain(socket)), ..Side::default() },
             upstream: Side::default(),
             tls: None,
@@ -202,17 +229,19 @@ impl Driver {
     }
 
     /// Makes all the progress that can be made; `Ready` when the session is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    fn poll(&mut self, wakes: &Wakes, woken: Ready) -> Poll<CloseReason> {
+        self.ready.add(woken);
+        self.client.blocked &= !woken.has(Source::Client);
+        self.upstream.blocked &= !woken.has(Source::Upstream);
         loop {
-            let mut progress = self.poll_control(cx);
-            progress |= self.poll_deadlines(cx);
-            progress |= self.poll_operation(cx);
-            progress |= self.poll_decision(cx);
+            let mut progress = self.poll_control(wakes);
+            progress |= self.poll_deadlines(wakes);
+            progress |= self.poll_answer(wakes);
             if self.closing.is_none() {
-                progress |= self.poll_side(Peer::Client, cx);
-                progress |= self.poll_side(Peer::Upstream, cx);
+                progress |= self.poll_side(Peer::Client, wakes);
+                progress |= self.poll_side(Peer::Upstream, wakes);
             }
-            progress |= self.poll_outputs(cx);
+            progress |= self.poll_outputs(wakes);
             if let Some(reason) = self.over() {
                 return Poll::Ready(reason);
             }
@@ -220,6 +249,20 @@ impl Driver {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// What the session waits for: an operation, a decision.
+    fn poll_answer(&mut self, wakes: &Wakes) -> bool {
+        let undecided = !self.undecided.is_empty() && matches!(self.deciding, decide::Deciding::Idle);
+        if !self.ready.has(Source::Answer) && !undecided {
+            return false;
+        }
+        let mut cx = wakes.context(Source::Answer);
+        let progress = self.poll_operation(&mut cx) | self.poll_decision(&mut cx);
+        if !progress {
+            self.ready.clear(Source::Answer);
+        }
+        progress
     }
 
     /// The reason, when the session is closing and nothing is left to write.
@@ -266,10 +309,13 @@ impl Driver {
         self.upstream.offered = false;
     }
 
-    fn poll_control(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_control(&mut self, wakes: &Wakes) -> bool {
         let mut progress = false;
-        while self.closing.is_none() {
-            let Poll::Ready(Some(control)) = self.mailbox.poll_recv(cx) else { break };
+        while self.closing.is_none() && self.ready.has(Source::Mailbox) {
+            let Poll::Ready(Some(control)) = self.mailbox.poll_recv(&mut wakes.context(Source::Mailbox)) else {
+                self.ready.clear(Source::Mailbox);
+                break;
+            };
             progress = true;
             match control {
                 Control::End(reason) => self.end(reason),
@@ -308,17 +354,23 @@ impl Driver {
         }
     }
 
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_deadlines(&mut self, wakes: &Wakes) -> bool {
         let mut progress = false;
         loop {
-            let d = &self.deadlines;
-            let Some(next) = [d.login, d.expiry, d.session, d.closing].into_iter().flatten().min() else { return progress };
-            if self.sleep.deadline() != next {
+            let Some(next) = self.deadlines.next() else { return progress };
+            // A timer that is set for earlier is left: when it goes off, it is set for what is next then. So a
+            // deadline that every request puts off costs nothing.
+            let due = self.ready.has(Source::Timer);
+            if next < self.sleep.deadline() || (due && next != self.sleep.deadline()) {
                 self.sleep.as_mut().reset(next);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
+            } else if !due {
                 return progress;
             }
+            if self.sleep.as_mut().poll(&mut wakes.context(Source::Timer)).is_pending() {
+                self.ready.clear(Source::Timer);
+                return progress;
+            }
+            self.ready.set(Source::Timer);
             progress = true;
             self.deadline_passed(next);
         }
@@ -360,8 +412,9 @@ impl Driver {
     }
 
     /// Reads from one peer, if the other takes more, and feeds the session.
-    fn poll_side(&mut self, peer: Peer, cx: &mut Context<'_>) -> bool {
+    fn poll_side(&mut self, peer: Peer, wakes: &Wakes) -> bool {
         let mut progress = false;
+        let source = source(peer);
         let waiting = self.is_waiting();
         let message_max = self.spec.message_max;
         let other_full = match peer {
@@ -379,12 +432,16 @@ impl Driver {
         let side = self.side(peer);
         // What a session leaves while nothing is decided is one long frame; otherwise it is further requests.
         let room = if waiting { PENDING_INPUT_MAX } else { message_max.saturating_add(READ_BUFFER) };
-        if side.ended || other_full || side.buffer.len() >= room {
+        if side.ended || other_full || side.buffer.len() >= room || !self.ready.has(source) {
             return progress;
         }
+        let side = self.side(peer);
         let Some(stream) = &mut side.stream else { return progress };
-        match poll_read(stream, &mut side.buffer, cx) {
-            Poll::Pending => progress,
+        match poll_read(stream, &mut side.buffer, &mut wakes.context(source)) {
+            Poll::Pending => {
+                self.ready.clear(source);
+                progress
+            }
             Poll::Ready(Ok(Read::Some)) => {
                 self.offer(peer);
                 true
@@ -403,16 +460,17 @@ impl Driver {
         }
     }
 
-    fn poll_outputs(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_outputs(&mut self, wakes: &Wakes) -> bool {
         let mut progress = false;
         for peer in [Peer::Upstream, Peer::Client] {
             let side = self.side(peer);
             let Some(stream) = &mut side.stream else { continue };
-            if side.output.is_empty() {
+            if side.output.is_empty() || side.blocked {
                 continue;
             }
             let before = side.output.len();
-            let polled = side.output.poll_write(stream, cx);
+            let polled = side.output.poll_write(stream, &mut wakes.context(source(peer)));
+            side.blocked = polled.is_pending();
             let written = before - side.output.len();
             side.moved += written as u64;
             // Room again: the other peer may be read on.

@@ -1,5 +1,6 @@
 //! Carries out what a session wants done, and brings back the answers.
 
+use super::wakes::Source;
 use super::{Driver, wall_clock};
 use crate::commit::Submission;
 use crate::limits::CONNECT_TIMEOUT;
@@ -12,6 +13,7 @@ use proxy_core::pipeline::SessionFacts;
 use proxy_core::record::{OutcomeStatus, SessionStarted};
 use proxy_core::session::{Action, CloseReason, EndReason, Input, LoginReply, Peer, TlsInfo, UpstreamFailure, UpstreamLogin};
 use proxy_core::{Decision, Event, Timestamp};
+use std::future::Future;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -85,6 +87,11 @@ impl Driver {
         self.committer.submit_later(self.submission(now, event));
     }
 
+    fn wait_for(&mut self, operation: impl Future<Output = Done> + Send + 'static) {
+        self.operation = Some(Box::pin(operation));
+        self.ready.set(Source::Answer);
+    }
+
     fn start_client_tls(&mut self) {
         let Some(Stream::Plain(mut socket)) = self.client.stream.take() else {
             self.close(CloseReason::Ended(EndReason::PeerFailed(Peer::Client)));
@@ -93,7 +100,7 @@ impl Driver {
         let pending = self.client.output.take();
         let head = std::mem::take(&mut self.client.buffer);
         let tls = (self.spec.tls)();
-        self.operation = Some(Box::pin(async move {
+        self.wait_for(async move {
             Done::ClientTls(
                 async {
                     write_all(&mut socket, pending).await?;
@@ -103,7 +110,7 @@ impl Driver {
                 }
                 .await,
             )
-        }));
+        });
     }
 
     fn start_upstream_tls(&mut self) {
@@ -113,7 +120,7 @@ impl Driver {
             return;
         };
         let pending = self.upstream.output.take();
-        self.operation = Some(Box::pin(async move {
+        self.wait_for(async move {
             Done::UpstreamTls(
                 async {
                     write_all(&mut socket, pending).await?;
@@ -122,7 +129,7 @@ impl Driver {
                 }
                 .await,
             )
-        }));
+        });
     }
 
     fn authenticate(&mut self, now: Timestamp, attempt: proxy_core::session::LoginAttempt) {
@@ -134,10 +141,10 @@ impl Driver {
         kept.evidence = proxy_core::session::Evidence::SaslResponse(Vec::new());
         self.attempt = Some(kept);
         let tls = self.tls.clone();
-        self.operation = Some(Box::pin(async move {
+        self.wait_for(async move {
             let step = login.step(now, attempt, tls.as_ref()).await;
             Done::Login(login, step)
-        }));
+        });
     }
 
     fn connect_upstream(&mut self) {
@@ -146,7 +153,7 @@ impl Driver {
             return;
         };
         let (host, port) = (opened.upstream.host.clone(), opened.upstream.port);
-        self.operation = Some(Box::pin(async move { Done::Connected(connect(&host, port).await) }));
+        self.wait_for(async move { Done::Connected(connect(&host, port).await) });
     }
 
     fn answer_upstream(
@@ -184,6 +191,9 @@ impl Driver {
         self.operation = None;
         if self.closing.is_none() {
             self.operation_done(done);
+            // A stream may be new.
+            self.ready.set(Source::Client);
+            self.ready.set(Source::Upstream);
             self.offer_again();
         }
         true
