@@ -82,7 +82,8 @@ class Gateway:
     def connect(self, token=None, user="fault", **options):
         return psycopg.connect(
             host="localhost", port=int(self.known["GW_PORT"]), user=user, password=token or self.token(user),
-            dbname="shop", sslmode="verify-full", sslrootcert=self.known["GW_CA"], connect_timeout=20, autocommit=True, **options)
+            dbname="shop", sslmode="verify-full", sslrootcert=self.known["GW_CA"], connect_timeout=20,
+            **{"autocommit": True, **options})
 
     def alive(self):
         """Serves, with a new session."""
@@ -520,6 +521,25 @@ def graceful_stop_lets_a_statement_finish():
         fails(g.connect)
         thread.join(20)
         assert isinstance(result.get("row"), tuple), result
+    finally:
+        g.stop()
+
+
+@behaviour
+def graceful_stop_ends_idle_sessions_at_once():
+    """An idle pool must not keep the gateway for the whole drain time-out; an open transaction may end."""
+    g = Gateway("graceful-idle")
+    g.start()
+    try:
+        idle, busy, pid = g.connect(), g.connect(autocommit=False), g.pid
+        same(busy.execute("SELECT 1").fetchone(), (1,))
+        os.kill(g.pid, signal.SIGTERM)
+        time.sleep(1)
+        error = attempt(lambda: idle.execute("SELECT 1"))
+        same(getattr(error, "sqlstate", None), "57P01")
+        same(busy.execute("SELECT 2").fetchone(), (2,))
+        busy.commit()
+        until("the gateway has stopped", lambda: not os.path.exists(f"/proc/{pid}"), 10)
     finally:
         g.stop()
 

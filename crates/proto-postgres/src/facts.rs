@@ -85,10 +85,12 @@ impl NameEffects {
     #[must_use]
     pub fn of_text(sql: &[u8]) -> Self {
         let mut effects = Self::default();
-        let mut inside = false;
+        let mut before = 0;
         for (at, byte) in sql.iter().enumerate() {
-            let begins_word = !std::mem::replace(&mut inside, is_word(*byte));
-            if begins_word && matches!(byte | 0x20, b'c' | b'd' | b'p' | b'r') {
+            let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or_default();
+            let begins_word = before & WORD == 0 && class & INITIAL != 0;
+            before = class;
+            if begins_word {
                 let rest = sql.get(at..).unwrap_or_default();
                 let length = rest.iter().position(|b| !is_word(*b)).unwrap_or(rest.len());
                 let is = |word: &[u8]| rest.get(..length).is_some_and(|found| found.eq_ignore_ascii_case(word));
@@ -130,8 +132,32 @@ impl NameEffects {
     }
 }
 
+/// The byte can be in a word of SQL.
+const WORD: u8 = 1;
+/// One of the words that have effects begins with it.
+const INITIAL: u8 = 2;
+
+/// What each byte is.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0u8;
+    loop {
+        if is_word(byte) {
+            classes[byte as usize] |= WORD;
+        }
+        if matches!(byte | 0x20, b'c' | b'd' | b'p' | b'r') {
+            classes[byte as usize] |= INITIAL;
+        }
+        if byte == u8::MAX {
+            break;
+        }
+        byte += 1;
+    }
+    classes
+};
+
 /// Whether a byte can be in a word of SQL.
-fn is_word(byte: u8) -> bool {
+const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
 }
 

@@ -89,6 +89,9 @@ pub enum Input<'a> {
     Deadline,
     /// Somebody presented this session's cancel key.
     Cancel,
+    /// The gateway stops: the session ends itself ([`EndReason::Shutdown`]) as soon as nothing of it runs and no
+    /// transaction is open, which may be now.
+    Drain,
     /// The gateway ends the session.
     End(EndReason),
 }

@@ -319,6 +319,10 @@ impl Driver {
             progress = true;
             match control {
                 Control::End(reason) => self.end(reason),
+                Control::Drain => {
+                    self.feed(Input::Drain);
+                    self.offer_again();
+                }
                 Control::Cancel => {
                     self.feed(Input::Cancel);
                     self.offer_again();

@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 pub enum Control {
     /// End it.
     End(EndReason),
+    /// End it as soon as nothing of it runs: the gateway stops.
+    Drain,
     /// Its cancel key was presented.
     Cancel,
     /// The policy set or the principal's standing changed: check again whether it may be open.

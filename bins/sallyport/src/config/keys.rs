@@ -89,7 +89,7 @@ pub const KEYS: &[Key] = &[
         "\"/var/lib/sallyport\"",
         "The folder for what the gateway keeps: audit log, machine keys, its own socket. It alone may read it.",
     ),
-    entry(("", "threads"), "number", "(one for each core)", "4", "Event loops. A session stays on one."),
+    entry(("", "threads"), "number", "(one for every two cores)", "4", "Event loops. A session stays on one."),
     entry(("", "tls"), "section", "(none)", "", "See `[tls]`."),
     entry(("", "listener"), "sections", "", "", "See `[[listener]]`."),
     entry(("", "issuer"), "sections", "(none)", "", "See `[[issuer]]`."),

@@ -17,7 +17,7 @@ pub struct Config {
     pub file: PathBuf,
     /// Where the gateway keeps its state.
     pub data_dir: PathBuf,
-    /// Event loops; `None`: one for each core.
+    /// Event loops; `None`: one for every two cores.
     pub threads: Option<usize>,
     /// What clients see; always there when a listener may do TLS.
     pub tls: Option<TlsFiles>,

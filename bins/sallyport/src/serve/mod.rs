@@ -299,7 +299,10 @@ fn start_workers(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>) -> Result<W
             }
         })
         .collect();
-    let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    // Half of the cores: sessions that share a loop share its log writes, and what the log, long statements and
+    // the admin listener do in the background needs the rest.
+    let threads =
+        config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)));
     Workers::start(threads, listeners, &services).map_err(|error| Failure::finding(error.to_string()))
 }
 
@@ -314,14 +317,19 @@ async fn wait_for_stop() {
     }
 }
 
-/// Lets sessions end by themselves for a while, then ends them.
+/// Ends idle sessions at once, lets the others finish what runs for a while, then ends them.
 async fn drain(gateway: &Gateway, config: &Config, workers: &Workers) {
     gateway.stopping.cancel();
     workers.stop_accepting();
     let open = gateway.registry.len();
     if open > 0 {
-        tracing::info!(sessions = open, seconds = config.limits.drain_timeout.as_secs(), "stopping: waiting for sessions to end");
+        tracing::info!(
+            sessions = open,
+            seconds = config.limits.drain_timeout.as_secs(),
+            "stopping: waiting for running requests"
+        );
     }
+    gateway.registry.broadcast(&Control::Drain);
     let drained = async {
         while !gateway.registry.is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;

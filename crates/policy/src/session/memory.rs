@@ -47,7 +47,7 @@ impl Decider {
     pub(super) fn make_key(&mut self, text: &[u8]) -> bool {
         self.key.clear();
         self.key.push(BY_SHAPE);
-        let Ok(lexed) = sql::fingerprint(text, &mut self.key) else { return false };
+        let Ok(lexed) = sql::known_fingerprint(text, &mut self.key) else { return false };
         if lexed.literals_matter || self.active.reads_statement {
             self.key_by_text(text);
         }

@@ -196,8 +196,8 @@ const REG_TYPES: [&str; 12] = [
 ];
 
 /// Marks the hashes of all words that are watched by their exact name.
-const WATCHED: [bool; 1024] = {
-    let mut marks = [false; 1024];
+const WATCHED: [bool; 8192] = {
+    let mut marks = [false; 8192];
     let mut at = 0;
     while at < NAMES.len() {
         marks[hash(NAMES[at].0.as_bytes())] = true;
@@ -214,8 +214,9 @@ const WATCHED: [bool; 1024] = {
 
 /// Of a word of two bytes or more.
 const fn hash(word: &[u8]) -> usize {
-    let last = word[word.len() - 1] as usize;
-    (word[0] as usize * 37 + word[1] as usize * 11 + last * 5 + word.len() * 97) & 1023
+    let ends = word[0] as u32 | (word[1] as u32) << 8 | (word[word.len() - 1] as u32) << 16;
+    let middle = word[word.len() / 2] as u32;
+    ((ends ^ (word.len() as u32) << 24 ^ middle << 12).wrapping_mul(0x9e37_79b1) >> 19) as usize
 }
 
 /// Whether this word (folded, or quoted without its quotes) could name something that depends on a literal:

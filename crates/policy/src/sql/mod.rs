@@ -49,6 +49,7 @@ mod ddl;
 mod dml;
 mod fingerprint;
 mod functions;
+mod known;
 mod lex;
 #[cfg(test)]
 mod lex_tests;
@@ -63,6 +64,7 @@ mod walk;
 
 pub use copy::CopyStatement;
 pub use fingerprint::{Lexed, fingerprint};
+pub(crate) use known::known_fingerprint;
 pub use lex::{COMMENT_DEPTH_MAX, LexError, SYMBOLS_MAX};
 pub use resolve::SessionNames;
 pub use state::{Effect, NAMES_MAX, SAME_NAME_MAX, SqlState};

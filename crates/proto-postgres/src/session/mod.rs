@@ -191,6 +191,7 @@ impl Core {
                 self.fatal(SqlState::CANNOT_CONNECT, "the target closed the connection", "", CloseReason::UpstreamClosed)
             }
             Input::End(reason) => self.ended(reason),
+            Input::Drain => self.ended(EndReason::Shutdown),
             Input::Deadline => self.ended(EndReason::LoginTimeout),
             // Bytes wait in the driver's buffer until their state comes; a late answer has nobody to hear it.
             Input::Bytes { .. }

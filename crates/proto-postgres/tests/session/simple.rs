@@ -1,7 +1,9 @@
 //! Simple queries, COPY, cancel, ends.
 
 use crate::common::*;
-use proto_postgres::message::{ClientMessage, CopyResponse, FunctionCall, Notification, ParameterStatus, UpstreamMessage};
+use proto_postgres::message::{
+    ClientMessage, CopyResponse, FunctionCall, Notification, ParameterStatus, TransactionStatus, UpstreamMessage,
+};
 use proto_postgres::types::FormatCode;
 use proto_testkit::Seen;
 use proxy_core::record::OutcomeStatus;
@@ -101,6 +103,35 @@ fn a_kill_in_the_middle_of_a_row_writes_no_error_into_it() {
     assert_eq!(pg.take_client(), b"");
     assert_eq!(pg.closed(), Some(&CloseReason::Ended(EndReason::Killed)));
     assert_eq!(pg.take_outcomes()[0].status, OutcomeStatus::Unknown);
+}
+
+#[test]
+fn a_drain_ends_an_idle_session_at_once() {
+    let mut pg = ready();
+    pg.input(Input::Drain);
+    assert_eq!(
+        lines(Peer::Upstream, &pg.take_client()),
+        ["ErrorResponse FATAL 57P01 \"terminating connection: the gateway is shutting down\""]
+    );
+    assert_eq!(pg.take_upstream(), client(&[ClientMessage::Terminate]));
+    assert_eq!(pg.closed(), Some(&CloseReason::Ended(EndReason::Shutdown)));
+}
+
+#[test]
+fn a_drain_waits_for_what_runs_and_for_the_end_of_its_transaction() {
+    let mut pg = ready();
+    pg.allow_all(Disclosure::default());
+    pg.client_sends(query("begin"));
+    pg.input(Input::Drain);
+    assert_eq!(pg.closed(), None);
+    let open = UpstreamMessage::ReadyForQuery(TransactionStatus::Open);
+    pg.upstream_sends(upstream(&[complete("BEGIN"), open]));
+    assert_eq!(pg.closed(), None, "a transaction is open");
+    pg.client_sends(query("commit"));
+    pg.upstream_sends(upstream(&[complete("COMMIT"), IDLE]));
+    assert_eq!(pg.closed(), Some(&CloseReason::Ended(EndReason::Shutdown)));
+    let statuses: Vec<OutcomeStatus> = pg.take_outcomes().iter().map(|outcome| outcome.status).collect();
+    assert_eq!(statuses, [OutcomeStatus::Completed, OutcomeStatus::Completed]);
 }
 
 #[test]

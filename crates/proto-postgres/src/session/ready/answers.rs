@@ -303,6 +303,7 @@ impl Ready {
     }
 
     fn ready_for_query(&mut self, core: &mut Core, tag: UpstreamTag, status: TransactionStatus) -> Result<Fate, Error> {
+        self.in_transaction = status != TransactionStatus::Idle;
         let mut fate = Fate::Pass;
         match self.expect.front().copied() {
             Some(Step::Sync | Step::ReadyAfterQuery) => {}
@@ -317,14 +318,14 @@ impl Ready {
                 self.swallowed_syncs = self.swallowed_syncs.saturating_sub(1);
                 self.skip = false;
                 self.refusing = false;
-                self.names.ready(status != TransactionStatus::Idle);
+                self.names.ready(self.in_transaction);
                 return Ok(Fate::Pass);
             }
             Some(_) | None => return Err(violation(tag)),
         }
         self.expect.pop_front();
         self.refusing = false;
-        self.names.ready(status != TransactionStatus::Idle);
+        self.names.ready(self.in_transaction);
         Ok(fate)
     }
 

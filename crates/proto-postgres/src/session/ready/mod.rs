@@ -112,6 +112,9 @@ pub(super) struct Ready {
     fatal_seen: bool,
     deadline: Option<Deadline>,
     timed_out: bool,
+    in_transaction: bool,
+    /// The gateway stops: the session ends when nothing of it runs.
+    draining: bool,
     /// The session has ended.
     done: bool,
 }
@@ -149,6 +152,8 @@ impl Ready {
             fatal_seen: false,
             deadline: None,
             timed_out: false,
+            in_transaction: false,
+            draining: false,
             done: false,
         };
         ready.set_deadline(core, false);
@@ -180,6 +185,10 @@ impl Ready {
                 self.cancel(core);
                 Ok(())
             }
+            Input::Drain => {
+                self.draining = true;
+                Ok(())
+            }
             Input::End(reason) => {
                 self.end(core, reason);
                 Ok(())
@@ -209,7 +218,16 @@ impl Ready {
             self.pump(core);
             self.ask_for_answers(core);
         }
+        if self.draining && self.is_idle() {
+            self.end(core, EndReason::Shutdown);
+        }
         Ok(())
+    }
+
+    /// Whether nothing is under way, in either direction, and no transaction is open.
+    fn is_idle(&self) -> bool {
+        let asked = self.batch.is_empty() && self.client_left == 0 && self.queue.is_empty() && self.shape.is_none();
+        asked && self.expect.is_empty() && self.running.is_empty() && !self.in_transaction && !self.done
     }
 
     /// The session waits for answers that the upstream may hold back: a Flush brings them.
