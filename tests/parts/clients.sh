@@ -30,7 +30,7 @@ target() {
   else
     [ -e "$SCRATCH/gateway/pid" ] || { echo "the gateway did not start"; return 1; }
     . "$SCRATCH/gateway/env"
-    export SP_PORT=$GW_PORT SP_USER=$1 SP_SSLROOTCERT=$GW_CA
+    export SP_PORT=$GW_PORT SP_USER=$1 SP_SSLROOTCERT=$GW_CA SP_SALLYPORT=$SALLYPORT SP_CONFIG=$GW_CONFIG
     # Roles are separated by commas.
     # shellcheck disable=SC2086
     SP_PASSWORD=$("$ROOT/scripts/gateway" token "$SCRATCH/gateway" "$1" --role ${2//,/ --role }) || return 1

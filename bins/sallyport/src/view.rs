@@ -223,6 +223,8 @@ fn outcome_summary(value: &Value) -> String {
     let number = |name: &str| value[name].as_u64().unwrap_or(0);
     let mut line = format!("{} {}: ", text(value, "status"), value["request"]);
     match value["tag"].as_str().or(value["code"].as_str()) {
+        // A refused result does not undo its statement.
+        Some(what) if value["status"] == "refused" => line.push_str(&format!("the target said {what}, the result was withheld")),
         Some(what) => line.push_str(what),
         None => line.push_str(&format!("{} rows", number("rows"))),
     }

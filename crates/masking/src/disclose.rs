@@ -60,6 +60,10 @@ pub fn disclose(
     if let Some(untraced) = flows.untraced.iter().find(|untraced| untraced.classes.meets(hidden)) {
         return Err(refusal(plan, hidden, untraced));
     }
+    // What is only read is refused when it arrives, which knows better what a name meant. What acts is refused before.
+    if let Some(opaque) = flows.opaque.iter().find(|opaque| flows.acts && opaque.classes.meets(hidden)) {
+        return Err(refusal(plan, hidden, opaque));
+    }
     if circumstances.catalog_stale && flows.depends_on_catalog {
         return Err(Refusal {
             message: "this session has changed views, functions or names that are not in the gateway's catalogue yet".to_owned(),

@@ -131,6 +131,34 @@ fn copy_of_a_query_is_described() {
 }
 
 #[test]
+fn what_acts_is_refused_before_it_runs_where_its_result_would_be() {
+    let plan = shop::plan();
+    for sql in [
+        "INSERT INTO customers (email) VALUES ('a') RETURNING gen_search",
+        "UPDATE customers SET region = 1 RETURNING *",
+        "DELETE FROM customers c WHERE id = 1 RETURNING c.gen_search AS x",
+        "MERGE INTO customers c USING orders o ON c.id = o.customer WHEN MATCHED THEN DELETE RETURNING c.gen_search",
+        "WITH w AS (UPDATE orders SET note = '' RETURNING id) SELECT u FROM v_upper JOIN w USING (id)",
+        "WITH w AS (UPDATE customers SET region = 1 RETURNING gen_search) SELECT gen_search FROM w",
+        "SELECT u FROM v_upper; TRUNCATE orders",
+        "INSERT INTO orders (note) VALUES (''); SELECT u FROM v_upper",
+    ] {
+        let refusal = shop::shown(&plan, sql).expect_err(sql);
+        let said = ["is generated from", "is computed in a view"].iter().any(|words| refusal.message.contains(words));
+        assert!(said, "{sql}: {}", refusal.message);
+    }
+    for sql in [
+        "SELECT u FROM v_upper",
+        "SELECT gen_search FROM customers",
+        "INSERT INTO customers (email) VALUES ('a') RETURNING id, email",
+        "UPDATE customers SET region = 1 WHERE gen_search IS NOT NULL RETURNING id",
+        "WITH w AS (UPDATE customers SET region = 1 RETURNING id, gen_search) SELECT id FROM w",
+    ] {
+        assert!(shop::shown(&plan, sql).is_ok(), "{sql}");
+    }
+}
+
+#[test]
 fn a_stale_catalogue_refuses_what_depends_on_it() {
     let plan = shop::plan();
     let stale = Circumstances { copy: None, catalog_stale: true };

@@ -99,6 +99,7 @@ pub fn denial(severity: Severity, denial: &Denial) -> Bytes {
         DenialKind::Cancelled => SqlState::QUERY_CANCELED,
         DenialKind::StoreUnavailable => SqlState::IO_ERROR,
         DenialKind::Limit => SqlState::LIMIT_EXCEEDED,
+        DenialKind::Unreadable => SqlState::NOT_SUPPORTED,
     };
     Reply { severity, code, message: &denial.message, detail: &denial.detail, hint: &denial.hint }.frame()
 }

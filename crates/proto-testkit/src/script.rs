@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use proxy_core::pipeline::Permit;
 use proxy_core::record::Outcome;
 use proxy_core::session::{Answer, CancelKey, Denial, LoginAttempt, LoginReply, Notice, UpstreamChallenge, UpstreamLogin};
-use proxy_core::{Action, CloseReason, Disclosure, Input, Peer, Request, RequestId, Session, SessionId, Timestamp};
+use proxy_core::{Action, CloseReason, Disclosure, Input, Peer, Request, RequestId, Session, SessionId, Statement, Timestamp};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -51,6 +51,13 @@ pub struct Script<S> {
     outcomes: Vec<Outcome>,
     seen: VecDeque<Seen>,
     closed: Option<CloseReason>,
+}
+
+/// The answer that the pipeline gives whatever policy says, if the session refuses the request by itself.
+fn refused(request: &Request) -> Option<Answer> {
+    let Statement::Refused(refusal) = &request.statement else { return None };
+    let (message, hint) = (refusal.message.clone(), refusal.hint.clone());
+    Some(Answer::Denied(Denial { kind: refusal.kind, message, detail: String::new(), hint }))
 }
 
 impl<S: Session> Script<S> {
@@ -123,6 +130,9 @@ impl<S: Session> Script<S> {
 
     /// Permits a request that was taken by [`Script::next_request`].
     pub fn permit_request(&mut self, request: &Request, disclosure: Disclosure) {
+        if let Some(verdict) = refused(request) {
+            return self.input(Input::Verdict { request: request.id, verdict });
+        }
         let permit = self.give(request);
         self.input(Input::Verdict { request: request.id, verdict: Answer::Permitted { permit, disclosure } });
     }
@@ -261,8 +271,7 @@ impl<S: Session> Script<S> {
             }
             let Some(disclosure) = self.disclosure.clone() else { return any };
             let Some(request) = self.requests.pop_front() else { return any };
-            let permit = self.give(&request);
-            let verdict = Answer::Permitted { permit, disclosure };
+            let verdict = refused(&request).unwrap_or_else(|| Answer::Permitted { permit: self.give(&request), disclosure });
             self.session.handle(self.now, Input::Verdict { request: request.id, verdict });
         }
     }

@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+/// Bytes that the record keeps of a request that the gateway refuses unread (64 KiB): enough to know it by, and
+/// no way to fill the log's disk with what is over a limit. The whole's length and digest stand beside it.
+pub const REFUSED_HEAD: usize = 64 << 10;
+
 /// Limits of one session. The configuration file's `[limits]` sets them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionLimits {

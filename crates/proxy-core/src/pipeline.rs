@@ -5,8 +5,9 @@
 //! returns it after the store has taken the entry. So a request cannot be forwarded that was not decided
 //! and recorded, and the compiler checks it.
 
+use crate::facts::Unknown;
 use crate::record::{Entry, Event, RecordedVerdict};
-use crate::{Disclosure, Facts, Principal, Request, RequestId, RequestKind, SessionId, Target, Timestamp};
+use crate::{Disclosure, Facts, Principal, Request, RequestId, RequestKind, SessionId, Statement, Target, Timestamp};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -214,11 +215,20 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// A denial that no policy made: the gateway cannot decide.
+    #[must_use]
+    pub fn denied(reason: DenyReason) -> Self {
+        let facts = Arc::new(Facts { unknown: vec![Unknown { what: reason.what.clone() }], ..Facts::default() });
+        let (policies, policy_version) = (Arc::default(), Arc::default());
+        Self { verdict: Verdict::Deny(reason), policies, policy_version, facts, disclosure: Disclosure::default() }
+    }
+
     /// The permit for `request` of `session`, if this decision allows it and `accepted` is the proof that
     /// exactly this request was recorded as allowed (or as approved).
     #[must_use]
     pub fn permit(&self, session: SessionId, request: &Request, accepted: &Accepted) -> Option<Permit> {
         let cleared = match self.verdict {
+            _ if matches!(request.statement, Statement::Refused(_)) => false,
             Verdict::Allow => true,
             Verdict::Hold(_) => request.kind == RequestKind::Prepare,
             Verdict::Deny(_) => false,

@@ -1,6 +1,6 @@
 //! A request: what the client asks of the target, and what is decided and recorded as one.
 
-use crate::Facts;
+use crate::{Facts, Refusal};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,8 @@ pub enum Statement {
         /// The request in words: `get pods/web-1 in prod`.
         text: Bytes,
     },
+    /// The protocol layer refuses it: it is recorded as denied, and no policy permits it.
+    Refused(Box<Refusal>),
 }
 
 /// One request of a session.

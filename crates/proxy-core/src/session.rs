@@ -147,6 +147,8 @@ pub enum DenialKind {
     StoreUnavailable,
     /// A limit was reached (54000).
     Limit,
+    /// The gateway cannot read it as the target would (0A000).
+    Unreadable,
 }
 
 /// The login's next step.

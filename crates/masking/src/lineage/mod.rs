@@ -35,7 +35,7 @@ pub use scope::Why;
 pub(crate) use scope::{Columns, Taint};
 
 use crate::class::ClassSet;
-use crate::plan::MaskPlan;
+use crate::plan::{Mark, MaskPlan};
 use pg_query::protobuf::ParseResult;
 use std::sync::Arc;
 
@@ -143,6 +143,10 @@ pub struct Flows {
     pub(crate) quoted: ClassSet,
     /// Ways that the server does not tell.
     pub(crate) untraced: Vec<Untraced>,
+    /// Columns that it returns as such and that cannot be masked: their result is refused.
+    pub(crate) opaque: Vec<Untraced>,
+    /// Whether it does more than read: a result that is refused does not undo it.
+    pub(crate) acts: bool,
     /// What it copies to the client.
     pub(crate) copies: Vec<CopyFlow>,
     /// Whether it reads temporary tables of the session.
@@ -162,6 +166,10 @@ impl Flows {
         for finding in other.untraced {
             self.find(finding);
         }
+        for finding in other.opaque {
+            note(&mut self.opaque, finding);
+        }
+        self.acts |= other.acts;
         self.copies.extend(other.copies);
         self.temporary |= other.temporary;
         self.depends_on_catalog |= other.depends_on_catalog;
@@ -181,17 +189,22 @@ impl Flows {
     }
 
     fn find(&mut self, finding: Untraced) {
-        if finding.classes.is_empty() || self.untraced.contains(&finding) {
-            return;
-        }
-        if self.untraced.len() >= FINDINGS_MAX
-            && let Some(last) = self.untraced.last_mut()
-        {
-            last.classes |= finding.classes;
-            return;
-        }
-        self.untraced.push(finding);
+        note(&mut self.untraced, finding);
     }
+}
+
+/// Adds a finding to those that there are.
+fn note(findings: &mut Vec<Untraced>, finding: Untraced) {
+    if finding.classes.is_empty() || findings.contains(&finding) {
+        return;
+    }
+    if findings.len() >= FINDINGS_MAX
+        && let Some(last) = findings.last_mut()
+    {
+        last.classes |= finding.classes;
+        return;
+    }
+    findings.push(finding);
 }
 
 /// What `tree`, a batch of statements, could show of the columns that `plan` classifies.
@@ -254,6 +267,12 @@ impl<'a> Analyzer<'a> {
     /// Columns go to the client: what was computed leaves untraced.
     fn returned(&mut self, columns: &Columns<'_>) {
         for taint in columns.list.iter().map(|column| column.taint).chain(columns.rest) {
+            if let Some(source) = taint.source.filter(|_| !taint.direct.is_empty())
+                && let Some(Mark::Opaque(classes, why)) = self.plan.mark(source.0, source.1)
+            {
+                let what = self.plan.column_name(source).unwrap_or_default();
+                note(&mut self.flows.opaque, Untraced { classes, why, what });
+            }
             if !taint.computed.is_empty() {
                 let computed = Taint { direct: ClassSet::EMPTY, ..taint };
                 self.leak(computed, taint.why.unwrap_or(Why::Expression));

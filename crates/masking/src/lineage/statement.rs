@@ -36,6 +36,18 @@ impl<'a> Analyzer<'a> {
             self.suspect(Why::UnknownKind, "a statement");
             return;
         };
+        self.flows.acts |= !matches!(
+            statement,
+            NodeEnum::SelectStmt(_)
+                | NodeEnum::FetchStmt(_)
+                | NodeEnum::ExecuteStmt(_)
+                | NodeEnum::ExplainStmt(_)
+                | NodeEnum::DeclareCursorStmt(_)
+                | NodeEnum::PrepareStmt(_)
+                | NodeEnum::CopyStmt(_)
+                | NodeEnum::TransactionStmt(_)
+                | NodeEnum::VariableShowStmt(_)
+        );
         match statement {
             NodeEnum::SelectStmt(_)
             | NodeEnum::InsertStmt(_)
@@ -147,6 +159,7 @@ impl<'a> Analyzer<'a> {
     fn copy(&mut self, copy: &'a CopyStmt) {
         let to_server = copy.is_program || !copy.filename.is_empty();
         if copy.is_from {
+            self.flows.acts = true;
             let target = self.target(copy.relation.as_ref(), false);
             let from = target.into_from();
             self.filter(copy.where_clause.as_deref(), &Scope { parent: None, ctes: &[], from: &from });

@@ -30,6 +30,7 @@ impl<'a> Target<'a> {
 impl<'a> Analyzer<'a> {
     /// The target. `reads`: its rows are looked at, so it must be known.
     pub(super) fn target(&mut self, relation: Option<&'a RangeVar>, reads: bool) -> Target<'a> {
+        self.flows.acts = true;
         let Some(relation) = relation else {
             self.suspect(Why::UnknownKind, "a statement without a target");
             return Target { name: "", candidates: Candidates::default(), columns: Columns::default() };

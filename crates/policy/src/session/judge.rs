@@ -32,6 +32,13 @@ impl Decider {
         self.decide_facts(now, &facts, std::str::from_utf8(text).ok(), disclosure)
     }
 
+    /// A request that the gateway refuses unread: no policy is asked.
+    pub(super) fn gateway_refused(&self, refusal: &proxy_core::Refusal) -> Decided {
+        let mut facts = Facts::default();
+        facts.add_unknown(&refusal.message);
+        self.decided(refused(refusal.to_string(), &refusal.hint), facts, Ok(Disclosure::default()))
+    }
+
     pub(super) fn decide_facts(
         &self,
         now: Timestamp,

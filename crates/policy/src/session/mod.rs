@@ -135,6 +135,7 @@ impl SessionAuthorizer for Decider {
             Statement::Named { cursor, name } => self.named(now, request.id, *cursor, name)?,
             Statement::Function(oid) => self.function(now, request.id, *oid)?,
             Statement::Facts { facts, text } => self.facts(now, request, facts, text),
+            Statement::Refused(refusal) => self.gateway_refused(refusal),
         };
         Ok(self.settle(request, &decided, approval))
     }

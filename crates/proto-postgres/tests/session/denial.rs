@@ -1,11 +1,14 @@
 //! Denials, holds, cancels while held.
 
 use crate::common::*;
-use proto_postgres::message::{ClientMessage, Close, ParameterStatus, Target, UpstreamMessage};
+use proto_postgres::SessionConfig;
+use proto_postgres::message::{ClientMessage, Close, FunctionCall, ParameterStatus, Target, UpstreamMessage};
+use proto_postgres::types::FormatCode;
 use proto_testkit::Seen;
+use proxy_core::limits::{REFUSED_HEAD, SessionLimits};
 use proxy_core::record::OutcomeStatus;
 use proxy_core::session::{Denial, DenialKind, EndReason};
-use proxy_core::{CloseReason, Disclosure, Input, Peer, RequestId};
+use proxy_core::{CloseReason, Disclosure, Input, Peer, RequestId, RequestKind, Statement};
 
 const SYNTAX: &str = "syntax error at or near \"sallyport_denied\"";
 const PARSED: UpstreamMessage<'static> = UpstreamMessage::ParseComplete;
@@ -130,6 +133,7 @@ fn denials_have_the_code_of_their_sort() {
         (DenialKind::Cancelled, "57014"),
         (DenialKind::StoreUnavailable, "58030"),
         (DenialKind::Limit, "54000"),
+        (DenialKind::Unreadable, "0A000"),
     ] {
         let mut pg = ready();
         pg.client_sends(query("select 1"));
@@ -227,12 +231,82 @@ fn statements_are_refused_while_the_server_would_read_them_otherwise() {
         let mut pg = ready();
         pg.upstream_sends(upstream(&[status(name, value)]));
         assert_eq!(names(Peer::Upstream, &pg.take_client()), ["ParameterStatus"]);
-        pg.client_sends(query("select 'x\\', ' ; delete from t; --'"));
-        assert_eq!(pg.waiting(), 0);
+        let text = "select 'x\\', ' ; delete from t; --'";
+        pg.client_sends(query(text));
+        assert_eq!(refused(&mut pg), (RequestKind::Query, text.into()));
         assert_eq!(pg.take_upstream(), query("sallyport_denied"));
         pg.upstream_sends(upstream(&[error("42601", SYNTAX), IDLE]));
         assert!(lines(Peer::Upstream, &pg.take_client())[0].starts_with("ErrorResponse ERROR 0A000"));
-        pg.client_sends(client(&[parse("", "select 1"), SYNC]));
-        assert_eq!(lines(Peer::Client, &pg.take_upstream())[0], "Parse statement=sallyport_denied types=[] sallyport_denied");
+        pg.client_sends(client(&[parse("", "select 1"), bind("", "", &[]), execute(""), SYNC]));
+        assert_eq!(refused(&mut pg), (RequestKind::Prepare, "select 1".into()));
+        assert_eq!(names(Peer::Client, &pg.take_upstream()), ["Parse", "Sync"]);
+        assert_eq!(pg.waiting(), 0, "what would have run it is withdrawn");
     }
+}
+
+/// The next request is one that the session refuses by itself: the pipeline records and denies it.
+fn refused(pg: &mut Pg) -> (RequestKind, String) {
+    assert_eq!(pg.take_upstream(), b"", "nothing of it leaves, and nothing in its place, before it is recorded");
+    let request = pg.next_request();
+    let Statement::Refused(refusal) = &request.statement else { panic!("{request:?}") };
+    let text = String::from_utf8_lossy(refusal.excerpt.head()).into_owned();
+    pg.permit_request(&request, Disclosure::default());
+    (request.kind, text)
+}
+
+#[test]
+fn what_is_over_a_limit_is_refused_on_the_record_and_the_session_goes_on() {
+    let limits = SessionLimits { statement_max: 100, message_max: 1_000, prepared_max: 1, ..SessionLimits::default() };
+    let mut pg = ready_with(SessionConfig { limits, ..config() });
+    let (long, longer) = ("x".repeat(101), "y".repeat(100_000));
+    let call = |argument: &str| {
+        let arguments = vec![Some(argument.as_bytes())];
+        let call = FunctionCall { function: 1598, argument_formats: vec![], arguments, result_format: FormatCode::TEXT };
+        client(&[ClientMessage::FunctionCall(call)])
+    };
+    for (sent, kind, text) in [
+        (query(&long), RequestKind::Query, long.clone()),
+        (query(&longer), RequestKind::Query, longer[..REFUSED_HEAD].to_owned()),
+        (call(&longer), RequestKind::Command, String::new()),
+        (client(&[parse("s", &long), SYNC]), RequestKind::Prepare, long.clone()),
+        (client(&[parse("s", &longer), SYNC]), RequestKind::Prepare, longer[..REFUSED_HEAD].to_owned()),
+        (client(&[bind("p", "s", &[&longer]), SYNC]), RequestKind::Execute, String::new()),
+    ] {
+        for piece in sent.chunks(777) {
+            pg.client_sends(piece);
+        }
+        let (got, head) = refused(&mut pg);
+        assert_eq!(got, kind);
+        assert!(text.is_empty() || head == text, "{head}");
+        let sync = matches!(kind, RequestKind::Prepare | RequestKind::Execute);
+        let expected =
+            if sync { client(&[parse("sallyport_denied", "sallyport_denied"), SYNC]) } else { query("sallyport_denied") };
+        assert_eq!(pg.take_upstream(), expected);
+        pg.upstream_sends(upstream(&[error("42601", SYNTAX), IDLE]));
+        let got = lines(Peer::Upstream, &pg.take_client());
+        assert!(got[0].starts_with("ErrorResponse ERROR 54000") && got.len() == 2, "{got:?}");
+    }
+    pg.client_sends(client(&[parse("a", "select 1"), SYNC]));
+    pg.permit(Disclosure::default());
+    pg.take_upstream();
+    pg.upstream_sends(upstream(&[PARSED, IDLE]));
+    pg.client_sends(client(&[parse("b", "select 2"), SYNC]));
+    assert_eq!(refused(&mut pg), (RequestKind::Prepare, "select 2".into()));
+    pg.upstream_sends(upstream(&[error("42601", SYNTAX), IDLE]));
+    pg.take_upstream();
+    pg.client_sends(client(&[bind("p", "a", &[]), execute("p"), SYNC]));
+    assert_eq!(refused(&mut pg), (RequestKind::Execute, "select 1".into()));
+    assert_eq!(pg.closed(), None);
+}
+
+#[test]
+fn refusals_keep_their_place_among_requests() {
+    let limits = SessionLimits { statement_max: 10, ..SessionLimits::default() };
+    let mut pg = ready_with(SessionConfig { limits, ..config() });
+    pg.client_sends(client(&[q("select 1"), q("select 1234567890"), q("select 2")]));
+    assert_eq!(pg.permit(Disclosure::default()).id, RequestId(1));
+    assert_eq!(pg.take_upstream(), query("select 1"));
+    assert_eq!(refused(&mut pg).1, "select 1234567890");
+    assert_eq!(pg.permit(Disclosure::default()).id, RequestId(3));
+    assert_eq!(pg.take_upstream(), [query("sallyport_denied"), query("select 2")].concat());
 }

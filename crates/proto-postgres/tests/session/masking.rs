@@ -168,6 +168,18 @@ fn a_refused_column_refuses_the_result_and_the_session_goes_on() {
 }
 
 #[test]
+fn whose_result_is_refused_learns_that_the_statement_ran_and_so_does_the_record() {
+    let mut pg = ready();
+    pg.allow_all(masking());
+    pg.client_sends(query("update t set a = 1 returning secret"));
+    pg.upstream_sends(upstream(&[columns(&[("secret", 2, 1)]), row(&["classified"]), complete("UPDATE 1"), IDLE]));
+    let said = String::from_utf8(pg.take_client()).unwrap();
+    assert!(said.contains("request 1. The target has been sent this statement") && !said.contains("classified"), "{said}");
+    let outcome = pg.take_outcomes().remove(0);
+    assert_eq!((outcome.status, outcome.tag.as_deref(), outcome.rows), (OutcomeStatus::Refused, Some(&b"UPDATE 1"[..]), 1));
+}
+
+#[test]
 fn a_refused_result_that_streams_is_cancelled_once() {
     let mut pg = ready();
     pg.allow_all(masking());

@@ -270,7 +270,6 @@ fn a_message_longer_than_may_be_held_is_dropped_as_it_comes() {
     let mut pg = ready();
     pg.allow_all(Disclosure::default());
     pg.client_sends([&b"B"[..], &0x3fff_0000u32.to_be_bytes()].concat());
-    assert!(names(Peer::Client, &pg.take_upstream()).starts_with(&["Parse".to_owned()]));
     for _ in 0..16 {
         pg.client_sends([0; 65536]);
         assert_eq!(pg.left(Peer::Client), 0);
@@ -281,8 +280,8 @@ fn a_message_longer_than_may_be_held_is_dropped_as_it_comes() {
     }
     pg.client_sends(vec![0; rest % 65536]);
     pg.client_sends(client(&[execute(""), SYNC]));
+    assert_eq!(names(Peer::Client, &pg.take_upstream()), ["Parse", "Flush", "Sync"]);
     pg.upstream_sends(upstream(&[error("42601", "syntax error"), IDLE]));
-    assert_eq!(names(Peer::Client, &pg.take_upstream()), ["Sync"]);
     assert!(lines(Peer::Upstream, &pg.take_client())[0].contains("54000"));
     pg.client_sends(query("select 1"));
     assert_eq!(pg.take_upstream(), query("select 1"));

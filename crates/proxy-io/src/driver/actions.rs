@@ -338,8 +338,11 @@ impl Driver {
             };
             // Awaited by nobody, but written with the next turn rather than the next tick.
             drop(self.committer.submit([self.submission(now, event)]));
-        } else if *reason == CloseReason::Ended(EndReason::LoginTimeout) || self.attempt.is_some() {
-            self.login_failed(describe(reason));
+        } else if matches!(reason, CloseReason::LoginRefused | CloseReason::Ended(EndReason::LoginTimeout))
+            || self.attempt.is_some()
+        {
+            let early = self.attempt.is_none() && *reason == CloseReason::LoginRefused;
+            self.login_failed(if early { "refused before a credential was shown".to_owned() } else { describe(reason) });
         }
     }
 }

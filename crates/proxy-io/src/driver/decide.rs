@@ -158,13 +158,14 @@ impl Driver {
 
     fn not_ready(&mut self, request: Request, not_ready: NotReady, tries: u32) {
         if tries >= NOT_READY_MAX {
-            let denial = self.denial(
-                DenialKind::Policy,
-                request.id,
-                "the gateway cannot tell now what this statement touches".to_owned(),
-                "The target's catalogue could not be loaded; try again, and see the gateway's log.".to_owned(),
+            self.submit_one(
+                request,
+                Decision::denied(DenyReason {
+                    policy: None,
+                    what: "the gateway cannot tell now what this statement touches".to_owned(),
+                    remedy: "The target's catalogue could not be loaded; try again, and see the gateway's log.".to_owned(),
+                }),
             );
-            self.answer(request.id, Answer::Denied(denial));
             return;
         }
         self.undecided.push_front(request);
@@ -193,12 +194,16 @@ impl Driver {
         }
         self.authorizer = Some(authorizer);
         match decision {
-            Ok(decision) => {
-                let (mut submissions, mut decided) = (Vec::new(), Vec::new());
-                self.push_decided(wall_clock(), request, decision, &mut submissions, &mut decided);
-                self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions), decided };
-            }
+            Ok(decision) => self.submit_one(request, decision),
             Err(not_ready) => self.not_ready(request, not_ready, 0),
+        }
+    }
+
+    fn submit_one(&mut self, request: Request, decision: Decision) {
+        let (mut submissions, mut decided) = (Vec::new(), Vec::new());
+        self.push_decided(wall_clock(), request, decision, &mut submissions, &mut decided);
+        if !decided.is_empty() {
+            self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions), decided };
         }
     }
 
@@ -289,7 +294,7 @@ impl Driver {
                     self.hold(request, decision, rule);
                 }
                 (None, Verdict::Deny(reason)) => {
-                    let denial = self.policy_denial(request.id, reason);
+                    let denial = self.recorded_denial(&request, reason);
                     self.answer(request.id, Answer::Denied(denial));
                 }
                 (None, Verdict::Allow) => {
@@ -437,12 +442,15 @@ impl Driver {
         Denial { kind, message, detail: format!("Session {}, request {}.", self.peer.session, request.0), hint }
     }
 
-    fn policy_denial(&self, request: RequestId, reason: &DenyReason) -> Denial {
+    fn recorded_denial(&self, request: &Request, reason: &DenyReason) -> Denial {
+        if let Statement::Refused(refusal) = &request.statement {
+            return self.denial(refusal.kind, request.id, refusal.message.clone(), refusal.hint.clone());
+        }
         let message = match &reason.policy {
             Some(policy) => format!("permission denied by policy \"{policy}\": {}", reason.what),
             None => format!("permission denied: {}", reason.what),
         };
-        self.denial(DenialKind::Policy, request, message, reason.remedy.clone())
+        self.denial(DenialKind::Policy, request.id, message, reason.remedy.clone())
     }
 
     fn store_denial(&self, request: RequestId, error: &StoreError) -> Denial {
@@ -459,7 +467,7 @@ impl Driver {
 fn statement_length(request: &Request) -> usize {
     match &request.statement {
         Statement::Sql(text) => text.len(),
-        Statement::Named { .. } | Statement::Function(_) | Statement::Facts { .. } => 0,
+        Statement::Named { .. } | Statement::Function(_) | Statement::Facts { .. } | Statement::Refused(_) => 0,
     }
 }
 
@@ -472,6 +480,7 @@ fn recorded_statement(request: &Request) -> Bytes {
             [what.as_bytes(), name].concat().into()
         }
         Statement::Function(oid) => format!("call function with object id {oid}").into(),
+        Statement::Refused(refusal) => refusal.excerpt.head().clone(),
     }
 }
 

@@ -15,6 +15,9 @@ use bytes::{Bytes, BytesMut};
 use proxy_core::record::OutcomeStatus;
 use proxy_core::{ColumnRule, Origin};
 
+/// What a client must know whose statement ran and whose result is refused.
+const EXECUTED: &str = "The target has been sent this statement, and only its result is withheld: what it changed stays, unless its transaction is rolled back.";
+
 impl Ready {
     pub(super) fn unless_refusing(&self, fate: Fate) -> Fate {
         if self.refusing { Fate::Swallow } else { fate }
@@ -344,7 +347,9 @@ impl Ready {
             // The client sees a failed pipeline: what it still sends up to its Sync must not run.
             self.drop_until_sync(core);
         }
-        refusal(core, why, hint)
+        let request = self.running.front().map_or(0, |running| running.request.0);
+        let detail = format!("Session {}, request {request}. {EXECUTED}", core.config.id);
+        Reply::error(SqlState::INSUFFICIENT_PRIVILEGE, why, &detail, hint).frame()
     }
 
     pub(super) fn refused(&mut self, core: &mut Core, why: &str) -> Fate {
@@ -365,7 +370,7 @@ impl Ready {
     }
 }
 
-/// The error for a refused result.
+/// The error for a result that is refused before its statement is sent.
 pub(super) fn refusal(core: &Core, why: &str, hint: &str) -> Bytes {
     let detail = reply::detail(core.config.id);
     Reply::error(SqlState::INSUFFICIENT_PRIVILEGE, why, &detail, hint).frame()

@@ -3,14 +3,14 @@
 use super::Ready;
 use super::names::{Found, Portal, Prepared, Source};
 use super::queue::{End, Gate, Segment, Step};
+use super::refused::Why;
 use crate::error::{Error, Malformed};
 use crate::facts::{self, NameEffects};
 use crate::frame::{HEADER, make_room, peek, slice_of};
 use crate::limits::{PREPARED_BYTES_MAX, QUEUED_BYTES_MAX, STEPS_PER_REQUEST};
 use crate::message::{Bind, Close, Describe, Execute, FunctionCall, Parse, Query, Target, only_cstr};
-use crate::reply::{self, Reply};
 use crate::session::Core;
-use crate::types::{ClientTag, SqlState};
+use crate::types::ClientTag;
 use bytes::{Buf, Bytes, BytesMut};
 use proxy_core::{Action, Request, RequestId, RequestKind, Statement};
 use std::sync::Arc;
@@ -24,9 +24,9 @@ pub(super) struct Parsed {
 
 /// One frame within a batch.
 #[derive(Clone, Copy)]
-struct Span {
-    start: usize,
-    end: usize,
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
 }
 
 /// Whether a message was taken.
@@ -50,6 +50,9 @@ impl Ready {
                     return Ok(());
                 }
                 continue;
+            }
+            if !self.take_oversized(core, buffer) {
+                return Ok(());
             }
             if self.discard_left > 0 {
                 let n = self.discard_left.min(buffer.len());
@@ -84,7 +87,7 @@ impl Ready {
                 return Ok(self.begin_copy_data(buffer, header.total));
             }
             if header.total > limit {
-                return self.oversized(core, tag, header.total).map(|()| true);
+                return self.oversized(buffer, tag, header.total).map(|()| true);
             }
             let end = extent.saturating_add(header.total);
             if buffer.len() < end {
@@ -172,18 +175,17 @@ impl Ready {
     fn query(&mut self, core: &mut Core, body: &[u8], span: Span) -> Result<Taken, Malformed> {
         let query = Query::parse(body)?;
         self.settle_parsed(core);
-        let refusal = self
-            .unreadable(core)
-            .or_else(|| (query.text.len() > core.config.limits.statement_max).then(|| too_long(core, "statement")));
-        if let Some(error) = refusal {
-            self.push(span, &[Step::Query], Gate::Denied(error), End::Query);
-            return Ok(Taken::Yes);
-        }
         let text = slice_of(&self.batch, query.text);
         let id = self.next_request();
-        self.names.will_run(id, NameEffects::of_text(query.text));
         self.push(span, &[Step::Query], Gate::Awaiting(id), End::Query);
-        core.push(Action::Decide(facts::request(id, RequestKind::Query, Statement::Sql(text))));
+        let statement = match Why::unread(&self.dialect, &core.config.limits, text.len()) {
+            Some(why) => why.of(&text),
+            None => {
+                self.names.will_run(id, NameEffects::of_text(query.text));
+                Statement::Sql(text)
+            }
+        };
+        core.push(Action::Decide(facts::request(id, RequestKind::Query, statement)));
         Ok(Taken::Yes)
     }
 
@@ -200,15 +202,13 @@ impl Ready {
     fn parse(&mut self, core: &mut Core, body: &[u8], span: Span) -> Result<Taken, Malformed> {
         let parse = Parse::parse(body)?;
         self.settle_parsed(core);
-        if let Some(error) = self.unreadable(core) {
-            self.push(span, &[], Gate::Denied(error), End::Middle);
-            return Ok(Taken::Yes);
-        }
         let too_many = self.names.len() >= core.config.limits.prepared_max
             || self.names.bytes().saturating_add(parse.query.len()) > PREPARED_BYTES_MAX;
-        if parse.query.len() > core.config.limits.statement_max || too_many {
-            let what = if too_many { "memory for prepared statements" } else { "statement" };
-            self.push(span, &[], Gate::Denied(too_long(core, what)), End::Middle);
+        let refused = Why::unread(&self.dialect, &core.config.limits, parse.query.len())
+            .or_else(|| too_many.then(|| Why::memory("prepared statements")));
+        if let Some(why) = refused {
+            let refused = why.of(&slice_of(&self.batch, parse.query));
+            self.refuse_message(core, span, RequestKind::Prepare, refused);
             return Ok(Taken::Yes);
         }
         let prepared = Arc::new(Prepared {
@@ -231,8 +231,12 @@ impl Ready {
             Found::Unsettled => return Ok(Taken::NotYet),
         };
         if self.names.len() >= core.config.limits.prepared_max {
+            let text = match source {
+                Source::Known(prepared) => prepared.text.clone(),
+                Source::Named(name) => name,
+            };
             self.settle_parsed(core);
-            self.push(span, &[], Gate::Denied(too_long(core, "memory for portals")), End::Middle);
+            self.refuse_message(core, span, RequestKind::Execute, Why::memory("portals").of(&text));
             return Ok(Taken::Yes);
         }
         let bind = self.batch.slice(span.start..span.end);
@@ -316,14 +320,7 @@ impl Ready {
         Taken::Yes
     }
 
-    /// The error for statements while the server would read them otherwise than policy does.
-    fn unreadable(&self, core: &Core) -> Option<Bytes> {
-        let (message, hint) = self.dialect.unreadable()?;
-        let detail = reply::detail(core.config.id);
-        Some(Reply::error(SqlState::NOT_SUPPORTED, message, &detail, hint).frame())
-    }
-
-    fn next_request(&mut self) -> RequestId {
+    pub(super) fn next_request(&mut self) -> RequestId {
         self.last_request = self.last_request.saturating_add(1);
         RequestId(self.last_request)
     }
@@ -375,29 +372,11 @@ impl Ready {
         Taken::Yes
     }
 
-    fn push(&mut self, span: Span, steps: &[Step], gate: Gate, ends: End) {
+    pub(super) fn push(&mut self, span: Span, steps: &[Step], gate: Gate, ends: End) {
         self.queued_bytes = self.queued_bytes.saturating_add(span.end.saturating_sub(span.start));
         self.queued_steps.extend(steps);
         let Span { start, end } = span;
         self.queue.push_back(Segment { batch: self.batch.clone(), start, end, steps: steps.len(), gate, ends });
-    }
-
-    /// A message that is longer than may be held: refused, its bytes dropped as they come.
-    fn oversized(&mut self, core: &mut Core, tag: ClientTag, total: usize) -> Result<(), Error> {
-        self.discard_left = total;
-        if self.skip {
-            return Ok(());
-        }
-        self.settle_parsed(core);
-        let span = Span { start: 0, end: 0 };
-        let denied = Gate::Denied(too_long(core, "message"));
-        match tag {
-            ClientTag::QUERY => self.push(span, &[Step::Query], denied, End::Query),
-            ClientTag::FUNCTION_CALL => self.push(span, &[Step::FunctionCall], denied, End::FunctionCall),
-            ClientTag::PARSE | ClientTag::BIND => self.push(span, &[], denied, End::Middle),
-            _ => return Err(Error::ClientMalformed(Malformed::Length)),
-        }
-        Ok(())
     }
 
     /// CopyData goes through in order, behind everything that was asked before it.
@@ -463,22 +442,4 @@ impl Ready {
         core.push(Action::SendUpstream { bytes: frame, permit: self.copy_permit() });
         Ok(true)
     }
-}
-
-/// The error for what is longer than a limit.
-fn too_long(core: &Core, what: &str) -> Bytes {
-    let limits = &core.config.limits;
-    let detail = reply::detail(core.config.id);
-    let (message, hint) = match what {
-        "statement" => (
-            format!("the statement is longer than the gateway's limit of {} bytes", limits.statement_max),
-            "Pass long values as parameters, or use COPY.",
-        ),
-        "message" => (
-            format!("the message is longer than the gateway's limit of {} bytes", limits.message_max),
-            "Split the value, or use COPY.",
-        ),
-        what => (format!("the session has no more {what}"), "Close statements and portals that are not used."),
-    };
-    Reply::error(SqlState::LIMIT_EXCEEDED, &message, &detail, hint).frame()
 }

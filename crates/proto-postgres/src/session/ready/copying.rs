@@ -4,9 +4,9 @@ use super::Ready;
 use super::queue::Step;
 use super::running::{Copying, Running};
 use super::upstream::{Fate, Passing, Walk, violation};
-use crate::copy::{self, Rewriter};
+use crate::copy::{self, CopyError, Rewriter};
 use crate::error::{Error, Malformed};
-use crate::frame::{HEADER, Header, make_room};
+use crate::frame::{HEADER, Header, make_room, peek};
 use crate::message::CopyResponse;
 use crate::reply::{self, Reply};
 use crate::session::Core;
@@ -38,40 +38,60 @@ impl Ready {
                 self.begin_stream(header, true);
                 Ok(Walk::On)
             }
-            Copying::Out(Some(rewriter)) => {
-                let end = passing.bytes.saturating_add(header.total);
-                let Some(frame) = buffer.get(passing.bytes..end) else {
-                    if header.total > core.config.limits.masked_row_max {
-                        return self.refuse_copy(core, buffer, passing, "a row to be masked is longer than the limit", header);
-                    }
-                    self.flush_passing(core, buffer, passing);
-                    make_room(buffer, header.total);
-                    return Ok(Walk::Short);
-                };
-                let before = self.out.len();
-                let mut rewritten = std::mem::take(&mut self.out);
-                if passing.bytes > 0 {
-                    rewritten.extend_from_slice(buffer.get(..passing.bytes).unwrap_or_default());
-                }
-                let result = rewriter.feed(frame.get(HEADER..).unwrap_or_default(), &mut rewritten);
-                let fed = rewritten.len().saturating_sub(before).saturating_sub(passing.bytes);
-                self.out = rewritten;
-                buffer.advance(end.min(buffer.len()));
-                passing.bytes = 0;
-                if let Some(running) = self.running.front_mut() {
-                    running.passed_bytes(fed);
-                }
-                match result {
-                    Ok(()) => Ok(Walk::On),
-                    Err(copy::CopyError::Malformed) => Err(Error::UpstreamMalformed(Malformed::Value)),
-                    Err(copy::CopyError::RowTooLong) => {
-                        let error = self.refuse(core, "a row to be masked is longer than the limit", "Copy fewer columns.");
-                        self.out.extend_from_slice(&error);
-                        Ok(Walk::On)
-                    }
-                }
+            Copying::Out(Some(_)) => self.masked_copy(core, buffer, passing, header),
+        }
+    }
+
+    /// Rewrites the CopyData frames that are there.
+    fn masked_copy(
+        &mut self,
+        core: &mut Core,
+        buffer: &mut BytesMut,
+        passing: &mut Passing,
+        header: Header,
+    ) -> Result<Walk, Error> {
+        let limit = core.config.limits.masked_row_max;
+        if header.total > limit {
+            return self.refuse_copy(core, buffer, passing, "a row to be masked is longer than the limit", header);
+        }
+        self.settle_passing(core, buffer, passing);
+        let Some(Running { copying: Copying::Out(Some(rewriter)), .. }) = self.running.front_mut() else {
+            return Err(violation(UpstreamTag::COPY_DATA));
+        };
+        let before = self.out.len();
+        let (mut at, mut short, mut fed) = (0usize, None, Ok(()));
+        while fed.is_ok() {
+            let rest = buffer.get(at..).unwrap_or_default();
+            let Some(next) = peek(rest).map_err(Error::UpstreamMalformed)? else { break };
+            if next.tag != UpstreamTag::COPY_DATA.0 || next.total > limit {
+                break;
+            }
+            let Some(frame) = rest.get(..next.total) else {
+                short = Some(next.total);
+                break;
+            };
+            fed = rewriter.feed(frame.get(HEADER..).unwrap_or_default(), &mut self.out);
+            at = at.saturating_add(next.total);
+        }
+        buffer.advance(at.min(buffer.len()));
+        let written = self.out.len().saturating_sub(before);
+        if let Some(running) = self.running.front_mut() {
+            running.passed_bytes(written);
+        }
+        match fed {
+            Ok(()) => {}
+            Err(CopyError::Malformed) => return Err(Error::UpstreamMalformed(Malformed::Value)),
+            Err(CopyError::RowTooLong) => {
+                let error = self.refuse(core, "a row to be masked is longer than the limit", "Copy fewer columns.");
+                self.out.extend_from_slice(&error);
+                return Ok(Walk::On);
             }
         }
+        if let Some(total) = short {
+            make_room(buffer, total);
+            return Ok(Walk::Short);
+        }
+        Ok(if at == 0 { Walk::Short } else { Walk::On })
     }
 
     fn refuse_copy(

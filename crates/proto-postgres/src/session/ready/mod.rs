@@ -13,6 +13,7 @@ mod client;
 mod copying;
 mod names;
 mod queue;
+mod refused;
 mod rows;
 mod running;
 mod shape;
@@ -74,6 +75,8 @@ pub(super) struct Ready {
     client_left: usize,
     /// Bytes left of a refused message.
     discard_left: usize,
+    /// A message over the limit, of which more must come.
+    oversized: Option<Box<refused::Oversized>>,
     /// A failure was answered, or will be: the client's messages up to its Sync are dropped.
     skip: bool,
     parsed: Option<Parsed>,
@@ -130,6 +133,7 @@ impl Ready {
             batch_at: 0,
             client_left: 0,
             discard_left: 0,
+            oversized: None,
             skip: false,
             parsed: None,
             queue: VecDeque::new(),

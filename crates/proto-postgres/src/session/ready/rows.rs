@@ -1,18 +1,19 @@
 //! Masking rows: the columns of a result, and the rewriting of its DataRows.
 
+use crate::copy::{Column, put_values};
 use crate::error::Malformed;
 use crate::facts::value_format;
 use crate::frame::{HEADER, Reader, patch_length};
 use crate::message::RowDescription;
 use crate::types::{FormatCode, UpstreamTag};
 use bytes::{BufMut, BytesMut};
-use proxy_core::{Applied, ColumnRule, Mask, Origin, ResultRules, ValueType};
+use proxy_core::{ColumnRule, Origin, ResultRules, ValueType};
 use std::sync::Arc;
 
 /// What happens to each column of one result.
 #[derive(Debug, Clone)]
 pub(super) struct Columns {
-    columns: Vec<Option<(Arc<dyn Mask>, ValueType)>>,
+    columns: Vec<Column>,
 }
 
 /// What the rules say of a described result.
@@ -49,7 +50,7 @@ pub(super) fn rule(rules: &dyn ResultRules, description: &RowDescription<'_>) ->
 }
 
 impl Ruled {
-    fn add(&mut self, rule: ColumnRule, value_type: ValueType) -> Option<(Arc<dyn Mask>, ValueType)> {
+    fn add(&mut self, rule: ColumnRule, value_type: ValueType) -> Column {
         match rule {
             ColumnRule::Pass => {
                 self.passed = self.passed.saturating_add(1);
@@ -94,33 +95,11 @@ impl Columns {
         out.put_u8(UpstreamTag::DATA_ROW.0);
         let length_at = out.len();
         out.put_u32(0);
-        // From here to the reader's place: bytes that pass and are not copied yet, the count first.
-        let mut unsent = body;
-        for column in &self.columns {
-            let before = reader.rest();
-            let value = reader.value()?;
-            let (Some((mask, value_type)), Some(value)) = (column, value) else { continue };
-            let pending = unsent.len().saturating_sub(before.len());
-            out.extend_from_slice(unsent.get(..pending).unwrap_or_default());
-            unsent = reader.rest();
-            put_masked(mask.as_ref(), value, *value_type, out);
-        }
-        let pending = unsent.len().saturating_sub(reader.rest().len());
-        out.extend_from_slice(unsent.get(..pending).unwrap_or_default());
+        // The count passes with the first columns.
+        put_values(&self.columns, body, &mut reader, out)?;
         reader.end()?;
         patch_length(out, length_at, length_at);
         Ok(())
-    }
-}
-
-/// Appends a masked value with its length before it.
-fn put_masked(mask: &dyn Mask, value: &[u8], value_type: ValueType, out: &mut BytesMut) {
-    let at = out.len();
-    out.put_i32(-1);
-    let from = out.len();
-    match mask.apply(value, value_type, out) {
-        Applied::Written => patch_length(out, at, from),
-        Applied::Null => out.truncate(from),
     }
 }
 
@@ -128,7 +107,7 @@ fn put_masked(mask: &dyn Mask, value: &[u8], value_type: ValueType, out: &mut By
 mod tests {
     use super::*;
     use crate::message::{DataRow, Field, UpstreamMessage};
-    use proxy_core::ValueFormat;
+    use proxy_core::{Applied, Mask, ValueFormat};
 
     #[derive(Debug)]
     struct Stars;
