@@ -34,9 +34,10 @@ PG = SCRATCH / "pg"
 
 def call(*command, check=True, **options):
     """Runs a program to its end; what it printed."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, **options)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    done = subprocess.run([str(part) for part in command], text=True, timeout=120, **options)
     if check and done.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, command))}: {done.stdout[-500:]}{done.stderr[-500:]}")
+        raise AssertionError(f"{' '.join(map(str, command))}: {done.stdout[-500:]}{(done.stderr or '')[-500:]}")
     return done.stdout
 
 
@@ -255,6 +256,97 @@ def kill_by_an_administrator():
         g.alive()
 
 
+def running(d, mark):
+    """How many statements with this mark run on the server."""
+    return d.execute("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s AND pid <> pg_backend_pid()",
+                     (f"%{mark}%",)).fetchone()[0]
+
+
+def in_background(action):
+    """Runs it in a thread; the thread, and where what came of it will be."""
+    result = {}
+    thread = threading.Thread(target=lambda: result.update(outcome=attempt(action)), daemon=True)
+    thread.start()
+    return thread, result
+
+
+def actions(g):
+    """The administrative actions in the log."""
+    lines = g.cli("audit", "tail", "--kind", "administration", "-n", "1000", "--json").splitlines()
+    return [f"{entry['action']}: {entry['object']}" for entry in map(json.loads, lines)]
+
+
+@behaviour
+def kill_of_all_sessions_of_a_principal():
+    with gateway("kill-all") as g:
+        first, second, other = g.connect(), g.connect(), g.connect(user="bystander")
+        thread, result = in_background(lambda: first.execute("SELECT pg_sleep(60) /* killall */"))
+        with direct() as d:
+            until("it runs", lambda: running(d, "killall") == 1)
+            started = time.monotonic()
+            assert len(json.loads(g.cli("sessions", "kill", "--principal", "dev/fault", "--json"))["killed"]) == 2
+            thread.join(10)
+            assert isinstance(result.get("outcome"), psycopg.Error), result
+            fails(lambda: second.execute("SELECT 1"))
+            took = time.monotonic() - started
+            assert took < 1.5, f"it took {took:.1f} s"
+            until("what ran upstream is cancelled", lambda: running(d, "killall") == 0, 2)
+        same(other.execute("SELECT 1").fetchone(), (1,))
+        same(len([action for action in actions(g) if action.startswith("session killed")]), 2)
+        other.close()
+
+
+@behaviour
+def revoked_principal_is_out_until_it_is_lifted():
+    with gateway("revoked-principal") as g:
+        token = g.token()
+        c, other = g.connect(token), g.connect(user="bystander")
+        thread, result = in_background(lambda: c.execute("SELECT pg_sleep(60) /* revokeme */"))
+        with direct() as d:
+            until("it runs", lambda: running(d, "revokeme") == 1)
+            started = time.monotonic()
+            g.cli("revocations", "create", "--principal", "dev/fault", "--reason", "stolen laptop")
+            thread.join(10)
+            took = time.monotonic() - started
+            assert isinstance(result.get("outcome"), psycopg.Error), result
+            assert took < 1.5, f"it took {took:.1f} s"
+            until("what ran upstream is cancelled", lambda: running(d, "revokeme") == 0, 2)
+        same(other.execute("SELECT 1").fetchone(), (1,))
+        other.close()
+        fails(lambda: g.connect(token), "revoked")
+        fails(lambda: g.connect(g.token()), "revoked")
+        g.stop()
+        g.start()
+        fails(lambda: g.connect(token), "revoked")
+        same([entry["principal"] for entry in json.loads(g.cli("revocations", "list", "--json"))], ["dev/fault"])
+        g.cli("revocations", "lift", "--principal", "dev/fault")
+        g.connect(token).close()
+        same(actions(g), ["revoked: principal dev/fault", "revocation lifted: principal dev/fault"])
+
+
+@behaviour
+def revoked_token_ends_its_sessions_alone():
+    with gateway("revoked-token") as g:
+        first, second = g.token(), g.token()
+        c, other = g.connect(first), g.connect(second)
+        opened = json.loads(g.cli("sessions", "list", "--open", "--json"))
+        mine = json.loads(g.cli("sessions", "show", opened[-1]["id"], "--json"))["started"]["principal"]["credential_id"]
+        g.cli("revocations", "create", "--token", f"dev/{mine}")
+        until("its session ends", lambda: isinstance(attempt(lambda: c.execute("SELECT 1")), psycopg.Error), 2)
+        same(other.execute("SELECT 1").fetchone(), (1,))
+        other.close()
+        fails(lambda: g.connect(first), "revoked")
+        g.connect(second).close()
+        # Without a gateway: in the files, and in the log.
+        g.stop()
+        g.cli("revocations", "lift", "--token", f"dev/{mine}")
+        g.cli("revocations", "create", "--token", "dev/another", "--lifetime", "1h")
+        g.start()
+        g.connect(first).close()
+        same([entry["token"] for entry in json.loads(g.cli("revocations", "list", "--json"))], ["dev/another"])
+        same(actions(g), [f"revoked: token dev/{mine}", f"revocation lifted: token dev/{mine}", "revoked: token dev/another"])
+
+
 @behaviour
 def token_expires_in_the_middle_of_a_statement():
     with gateway("expires") as g:
@@ -407,6 +499,73 @@ def refused(c):
     except psycopg.Error as error:
         return error
     return None
+
+
+@behaviour
+def damaged_log_is_opened_again_when_the_operator_says_so():
+    with gateway("damaged") as g:
+        with g.connect() as c:
+            for number in range(1500):
+                c.execute(f"SELECT {number}")
+        g.crash()
+        wal = max((g.dir / "data/audit").glob("*.log"), key=lambda file: file.stat().st_size)
+        content = bytearray(wal.read_bytes())
+        content[len(content) // 2] ^= 1
+        wal.write_bytes(content)
+        refused = subprocess.run([os.environ["SALLYPORT"], "-c", g.dir / "sallyport.toml", "serve"], capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1 and "sallyport audit repair" in refused.stderr, refused
+        # To look changes nothing, and is a finding.
+        for _ in range(2):
+            looked = subprocess.run([os.environ["SALLYPORT"], "-c", g.dir / "sallyport.toml", "audit", "repair", "--json"],
+                                    capture_output=True, text=True)
+            same(looked.returncode, 1)
+            found = json.loads(looked.stdout)
+            assert found["kept"] > 100 and found["dropped"] > 100 and found["set_aside"] is None, found
+            same(wal.read_bytes(), bytes(content))
+        done = json.loads(g.cli("audit", "repair", "--drop-damaged-tail", "--json"))
+        same((done["kept"], done["dropped"]), (found["kept"], found["dropped"]))
+        same((Path(done["set_aside"]) / wal.name).read_bytes(), bytes(content))
+        assert "not damaged" in g.cli("audit", "repair")
+        g.start()
+        g.alive()
+        running = subprocess.run([os.environ["SALLYPORT"], "-c", g.dir / "sallyport.toml", "audit", "repair"], capture_output=True, text=True)
+        assert running.returncode == 2 and "stop it first" in running.stderr, running
+        same(actions(g), ["log repaired: the audit log"])
+        entry = next(entry for entry in map(json.loads, g.entries()) if entry["event"] == "administration")
+        same(entry["index"], found["kept"])
+        assert entry["details"]["dropped"].startswith(f"{found['dropped']} entries"), entry
+        g.cli("audit", "verify")
+
+
+@behaviour
+def verification_shows_how_far_it_is_on_a_terminal_alone():
+    def verify(*more):
+        """With a terminal for standard error: what was written there."""
+        outer, inner = os.openpty()
+        try:
+            call(os.environ["SALLYPORT"], "-c", g.dir / "sallyport.toml", "audit", "verify", *more, stderr=inner)
+            os.set_blocking(outer, False)
+            return attempt_read(outer)
+        finally:
+            os.close(inner)
+            os.close(outer)
+
+    with gateway("verifies") as g:
+        g.alive()
+        for running in (True, False):
+            if not running:
+                g.stop()
+            assert "100 %" in verify(), "no progress on a terminal"
+            same(verify("--json"), "")
+            piped = subprocess.run([os.environ["SALLYPORT"], "-c", g.dir / "sallyport.toml", "audit", "verify"], capture_output=True, text=True)
+            same((piped.returncode, piped.stderr), (0, ""))
+
+
+def attempt_read(descriptor):
+    try:
+        return os.read(descriptor, 1 << 16).decode()
+    except BlockingIOError:
+        return ""
 
 
 @behaviour

@@ -6,13 +6,21 @@ servers() {
   [ -z "${SERVER:-}" ] || return 0
   SERVER=$SCRATCH/pg
   check servers:postgresql start_postgresql
-  [ "${DIRECT:-0}" = 1 ] || check servers:gateway start_gateway
   on_exit stop_servers
+  [ "${DIRECT:-0}" != 1 ] || return 0
+  check servers:gateway start_gateway
+  # The policies of the suites decide as they are meant to, with the file's tables and with the server's own.
+  check servers:policies test_policies
 }
 
 start_postgresql() { "$ROOT/scripts/pg" start "$SCRATCH/pg" max_connections=300; }
 
 start_gateway() { "$ROOT/scripts/gateway" start "$SCRATCH/gateway" "$SCRATCH/pg"; }
+
+test_policies() {
+  "$SALLYPORT" -c "$SCRATCH/gateway/sallyport.toml" policy test "$ROOT/tests/policies/policy-tests.toml" &&
+    "$SALLYPORT" -c "$SCRATCH/gateway/sallyport.toml" policy test "$ROOT/tests/policies/policy-tests.toml" --connect
+}
 
 stop_servers() {
   [ ! -e "$SCRATCH/gateway/pid" ] || "$ROOT/scripts/gateway" stop "$SCRATCH/gateway" >/dev/null 2>&1

@@ -1,12 +1,18 @@
 //! Logs and traces of the gateway itself. Everything else emits `tracing` events and spans; this is the one
 //! place that says where they go.
+//!
+//! Log lines go to a duplicate of standard error. The SQL grammar's C library may point descriptor 2 elsewhere for the
+//! length of a parse (it is a switch in its source), and what another thread wrote there meanwhile would be lost.
 
 use crate::config::{LogFormat, Telemetry};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::fs::File;
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::time::Duration;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -24,6 +30,9 @@ pub enum TelemetryError {
     /// The exporter of traces cannot be made.
     #[error("[telemetry] otlp: {0}")]
     Otlp(String),
+    /// There is no standard error to write to.
+    #[error("standard error cannot be used for the log: {0}")]
+    StandardError(std::io::Error),
     /// It was set up already.
     #[error("logging is set up already")]
     Twice,
@@ -42,8 +51,22 @@ impl Drop for Guard {
     }
 }
 
-/// Sets up logs to standard error and traces to the collector. Call it once, before any runtime is started:
-/// the exporter has threads of its own.
+/// Standard error as it is now, under a descriptor of its own that no child process inherits. A line is one write, and
+/// one thread writes at a time.
+fn standard_error() -> std::io::Result<Mutex<File>> {
+    Ok(Mutex::new(File::from(std::io::stderr().as_fd().try_clone_to_owned()?)))
+}
+
+/// A panic is a line of the log like any other, on whichever thread it happens.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, thread = std::thread::current().name(), "panicked: {}", panic.payload_as_str().unwrap_or("?"));
+    }));
+}
+
+/// Sets up logs to standard error and traces to the collector. Call it once, before anything is parsed and before any
+/// runtime is started: the exporter has threads of its own.
 ///
 /// # Errors
 /// [`TelemetryError`].
@@ -57,16 +80,18 @@ pub fn init(telemetry: &Telemetry) -> Result<Guard, TelemetryError> {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
+    let writer = standard_error().map_err(TelemetryError::StandardError)?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if human {
         let colour = !no_color && std::io::stderr().is_terminal();
-        Box::new(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false))
+        Box::new(tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour).with_target(false))
     } else {
-        Box::new(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
+        Box::new(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer))
     };
     let provider = telemetry.otlp.as_deref().map(tracer).transpose()?;
     let traces = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("sallyport")));
     Registry::default().with(lines).with(traces).with(filter).try_init().map_err(|_| TelemetryError::Twice)?;
+    log_panics();
     Ok(Guard(provider))
 }
 
@@ -82,3 +107,6 @@ fn tracer(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
     let resource = Resource::builder().with_service_name("sallyport").build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,6 +166,59 @@ fn the_first_hour() {
 }
 
 #[test]
+fn the_starter_policies_decide_as_their_cases_say() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path();
+    assert!(run(dir, &["init", "."]).status.success());
+    let tested = json(dir, &["policy", "test"]);
+    assert_eq!((&tested["ok"], &tested["failed"]), (&Value::Bool(true), &Value::from(0)), "{tested}");
+    let names = tested["cases"].as_array().unwrap().iter().map(|case| case["name"].as_str().unwrap());
+    assert!(names.clone().any(|name| name == "nobody deletes all rows"), "{}", names.collect::<String>());
+
+    // A policy changes, and the case that it was written for fails, with the facts.
+    let safety = dir.join("policies/20-safety.cedar");
+    let policies = std::fs::read_to_string(&safety).unwrap();
+    std::fs::write(&safety, policies.replace("unless { context.has_where }", "when { false }")).unwrap();
+    let failed = run(dir, &["policy", "test"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed));
+    for part in [
+        "FAIL  ",
+        "nobody deletes all rows",
+        "expected deny, is allow",
+        "expected to be determined by no-unlimited-change, is by write",
+        "delete on table public.customers, without WHERE",
+        "5 cases, 4 as expected, 1 not",
+    ] {
+        assert!(text(&failed).contains(part), "{part:?} in {}", text(&failed));
+    }
+    let failed = run(dir, &["policy", "test", "--json"]);
+    assert_eq!(failed.status.code(), Some(1));
+    let failed: Value = serde_json::from_slice(&failed.stdout).unwrap();
+    let case = failed["cases"].as_array().unwrap().iter().find(|case| case["ok"] == false).unwrap();
+    assert_eq!(case["explanation"]["verdict"], "allow");
+    assert_eq!(case["expected"]["policy"], "no-unlimited-change");
+    assert_eq!(failed["failed"], 1);
+
+    // What is no file of cases passes no test.
+    for (content, part) in [
+        ("", "there is no [[case]] in it"),
+        ("[[case]]\nname = \"x\"\nverdict = \"allow\"\n", "cases.toml:3: unknown field `verdict`"),
+        (
+            "[[case]]\nname = \"x\"\nprincipal = \"me\"\nconnection = \"example\"\nstatement = \"\"\nexpect = \"deny\"",
+            "cases.toml:1:",
+        ),
+        (
+            "[[case]]\nname = \"x\"\nprincipal = \"dev/me\"\nconnection = \"nowhere\"\nstatement = \"\"\nexpect = \"deny\"",
+            "no connection",
+        ),
+    ] {
+        std::fs::write(dir.join("cases.toml"), content).unwrap();
+        let refused = run(dir, &["policy", "test", "cases.toml"]);
+        assert!(refused.status.code() == Some(2) && text(&refused).contains(part), "{}", text(&refused));
+    }
+}
+
+#[test]
 fn wrong_usage_is_told_apart_from_a_failure() {
     let home = tempfile::tempdir().unwrap();
     let code = |arguments: &[&str]| run(home.path(), arguments).status.code();

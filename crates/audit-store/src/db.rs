@@ -1,9 +1,11 @@
 //! The handle on RocksDB: opening, column families, errors in the store's own words.
 
 use crate::limits::CATCH_UP_TRIES;
-use crate::options::{self, Family, Options};
+use crate::options::{self, Family, Options, Recovery};
 use proxy_core::StoreError;
-use rocksdb::{ColumnFamily, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, DB, DBRawIteratorWithThreadMode, DBRecoveryMode, Error, ErrorKind, ReadOptions, WriteBatch, WriteOptions,
+};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
@@ -50,6 +52,23 @@ impl Db {
             None => Err(StoreError::Io(format!("the audit store at {} is being made: try again", dir.display()))),
             Some(format) => check_format(&format).map(|()| db),
         }
+    }
+
+    /// Opens for reading what no process writes to, and changes nothing. `recovery`: how far a damaged write-ahead log
+    /// is read; `None`: on after the damage, as far as something can be recognised.
+    pub(crate) fn open_read_only(dir: &Path, options: &Options, recovery: Option<Recovery>) -> Result<Self, StoreError> {
+        if !dir.join("CURRENT").is_file() {
+            return Err(StoreError::Io(format!("no audit store at {}", dir.display())));
+        }
+        let mut rocks = options::database(&Options { recovery: recovery.unwrap_or_default(), ..options.clone() });
+        rocks.create_if_missing(false);
+        rocks.create_missing_column_families(false);
+        if recovery.is_none() {
+            rocks.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        }
+        let db =
+            DB::open_cf_descriptors_read_only(&rocks, dir, options::families(options), false).map_err(|e| opening(dir, &e))?;
+        Ok(Self { db })
     }
 
     fn initialise(&self) -> Result<(), StoreError> {

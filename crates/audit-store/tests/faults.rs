@@ -2,7 +2,7 @@
 
 mod common;
 
-use audit_store::{AuditStore, Durability, Options, Recovery, SessionFilter, open_read_only};
+use audit_store::{AuditStore, Damage, Durability, Options, SessionFilter, open_read_only};
 use common::*;
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{Entry, Store, StoreError};
@@ -294,10 +294,28 @@ fn a_damaged_write_ahead_log_is_refused_until_an_operator_decides() {
     flip(&wal, length / 2);
     let error = AuditStore::open(&dir, options()).err().unwrap();
     assert!(matches!(&error, StoreError::Corrupt(_)), "{error}");
-    let store = AuditStore::open(&dir, Options { recovery: Recovery::DropDamagedTail, ..options() }).unwrap();
-    let len = store.reader().len().unwrap();
-    assert!(len > 500 && len < 2_000, "{len}");
+    // Looking says what there is, twice the same: it changes nothing.
+    let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
+    assert_eq!(audit_store::damage(&dir, &options()), Ok(Some(damage.clone())));
+    assert!(damage.kept > 500 && damage.kept < 2_000, "{damage:?}");
+    // All but those in the damaged part, which is at most a block of 32 KiB, can be counted.
+    assert!(damage.dropped > 100 && damage.kept + damage.dropped == 2_000, "{damage:?}");
+    let before = std::fs::read(&wal).unwrap();
+    let (store, aside) = audit_store::repair(&dir, options()).unwrap();
+    assert_eq!(store.reader().len(), Ok(damage.kept));
     assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    assert_eq!(store.append(&[request(1, damage.kept, 1, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
+    store.close().unwrap();
+    // It opens again like any other, and what was damaged is still there.
+    assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
+    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(damage.kept + 1));
+    assert_eq!(std::fs::read(aside.join(wal.file_name().unwrap())).unwrap(), before);
+    assert_eq!(audit_store::damage(&aside, &options()), Ok(Some(Damage { what: aside_words(&dir, &aside, &damage), ..damage })));
+}
+
+/// The same words of the store that was set aside.
+fn aside_words(dir: &Path, aside: &Path, damage: &Damage) -> String {
+    damage.what.replace(&dir.display().to_string(), &aside.display().to_string())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::config::units::now;
 use crate::log::LogError;
 use crate::metrics::Metrics;
 use audit_store::Reader;
-use identity::MachineKeys;
+use identity::{MachineKeys, Revocations};
 use proxy_core::record::{Entry, Event};
 use proxy_core::session::EndReason;
 use proxy_core::{Ledger, Principal, SecretBytes, SessionId, Target, Timestamp};
@@ -101,6 +101,8 @@ pub struct AdminState {
     pub approvals: Arc<ApprovalBoard>,
     /// Machine keys.
     pub keys: Arc<MachineKeys>,
+    /// The kill list.
+    pub revocations: Arc<Revocations>,
     /// The log, for reading.
     pub log: Reader,
     /// Where actions are recorded.

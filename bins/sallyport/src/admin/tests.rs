@@ -93,6 +93,7 @@ impl Gateway {
         let log = store.reader();
         let (store, live) = (Arc::new(Recording { store, closed: Mutex::new(false) }), Arc::new(Live::default()));
         let keys = Arc::new(identity::MachineKeys::open(&folder.path().join("keys.json")).unwrap());
+        let revocations = Arc::new(identity::Revocations::open(&folder.path().join("revocations.json")).unwrap());
         let verify: Verify = Arc::new(|token| {
             Box::pin(async move {
                 match token.expose() {
@@ -108,6 +109,7 @@ impl Gateway {
             live: Arc::clone(&live) as Arc<dyn LiveSessions>,
             approvals: ApprovalBoard::new(10),
             keys,
+            revocations,
             log,
             ledger: Ledger::new(Arc::clone(&store) as Arc<dyn Store>),
             verify,
@@ -155,9 +157,17 @@ impl Gateway {
 
 /// One HTTP request over TCP: the status and the body.
 async fn http(address: std::net::SocketAddr, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
+    send(address, method, path, token, "").await
+}
+
+/// One with a body in JSON.
+async fn send(address: std::net::SocketAddr, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let login = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{login}Connection: close\r\nContent-Length: 0\r\n\r\n");
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{login}Connection: close\r\nContent-Length: {length}\r\n");
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let request = format!("{head}{kind}\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -231,31 +241,99 @@ async fn the_socket_is_for_its_user_who_speaks_for_every_group() {
     assert!(matches!(bad, ClientError::Refused { status: 422, .. }), "{bad}");
 }
 
-#[tokio::test]
-async fn a_session_is_killed_by_the_start_of_its_id() {
-    let gateway = Gateway::start();
-    let session = |last: u8| {
-        let mut id = [0x11; 16];
-        id[15] = last;
-        LiveSession {
-            id: SessionId(id),
-            principal: Arc::new(principal("ci", &[])),
-            target: Arc::new(target()),
-            source: "10.0.0.1:1".into(),
-            label: "ci".into(),
-            application: "psql".into(),
-            tls: None,
-            started: Timestamp(0),
-            requests: 0,
-        }
-    };
-    gateway.live.0.lock().extend([session(1), session(2)]);
-    let client = gateway.client();
-    let status = |answer: Result<Value, ClientError>| match answer {
+fn live(subject: &str, last: u8) -> LiveSession {
+    let mut id = [0x11; 16];
+    id[15] = last;
+    LiveSession {
+        id: SessionId(id),
+        principal: Arc::new(principal(subject, &[])),
+        target: Arc::new(target()),
+        source: "10.0.0.1:1".into(),
+        label: subject.into(),
+        application: "psql".into(),
+        tls: None,
+        started: Timestamp(0),
+        requests: 0,
+    }
+}
+
+fn status(answer: Result<Value, ClientError>) -> u16 {
+    match answer {
         Ok(_) => 200,
         Err(ClientError::Refused { status, .. }) => status,
         Err(other) => panic!("{other}"),
-    };
+    }
+}
+
+#[tokio::test]
+async fn every_session_of_a_principal_is_killed_and_each_is_recorded() {
+    let gateway = Gateway::start();
+    gateway.live.0.lock().extend([live("ci", 1), live("ann", 2), live("ci", 3)]);
+    let client = gateway.client();
+    let answer = client.post("/api/v1/sessions/kill", &json!({ "principal": "dev/ci" })).await.unwrap();
+    assert_eq!(answer["killed"], json!([live("ci", 1).id, live("ci", 3).id]));
+    assert_eq!(gateway.live.list().iter().map(|session| session.id).collect::<Vec<_>>(), [live("ann", 2).id]);
+    let recorded = gateway.recorded();
+    assert!(recorded.iter().all(|event| matches!(event, Event::Administration { action, .. } if action == "session killed")));
+    assert_eq!(recorded.len(), 2);
+    let none = client.post("/api/v1/sessions/kill", &json!({ "principal": "dev/ci" })).await.unwrap();
+    assert_eq!(none["killed"], json!([]));
+    let (address, body) = (gateway.listen().await, r#"{"principal":"dev/ann"}"#);
+    assert_eq!(send(address, "POST", "/api/v1/sessions/kill", Some("ann"), body).await.0, 403, "a reviewer is no administrator");
+    assert_eq!(send(address, "POST", "/api/v1/sessions/kill", None, body).await.0, 401);
+    assert_eq!(gateway.live.list().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_recorded_first_and_stays_so_until_it_is_lifted() {
+    let gateway = Gateway::start();
+    let client = gateway.client();
+    let bad = [
+        json!({ "what": {} }),
+        json!({ "what": { "principal": "ci" } }),
+        json!({ "what": { "principal": "dev/ci", "token": "dev/7" } }),
+        json!({ "what": { "token": "dev/7" }, "lifetime": "soon" }),
+    ];
+    for bad in bad {
+        assert_eq!(status(client.post("/api/v1/revocations", &bad).await), 400, "{bad}");
+    }
+    let entry = json!({ "what": { "principal": "dev/ci" }, "lifetime": "12h", "reason": "stolen" });
+    *gateway.store.closed.lock() = true;
+    assert_eq!(status(client.post("/api/v1/revocations", &entry).await), 503);
+    assert_eq!(gateway.state.revocations.list(), [], "what cannot be recorded does not happen");
+    *gateway.store.closed.lock() = false;
+    client.post("/api/v1/revocations", &entry).await.unwrap();
+    client.post("/api/v1/revocations", &json!({ "what": { "token": "dev/7" } })).await.unwrap();
+    let listed = client.get("/api/v1/revocations").await.unwrap();
+    assert_eq!((&listed["revocations"][0]["principal"], &listed["revocations"][1]["token"]), (&json!("dev/ci"), &json!("dev/7")));
+    let now = crate::config::units::now();
+    let token = |id: &str| Principal { credential_id: Some(id.to_owned()), ..principal("ann", &[]) };
+    assert!(gateway.state.revocations.against(&principal("ci", &[]), now).is_some());
+    assert!(gateway.state.revocations.against(&token("7"), now).is_some());
+    assert!(gateway.state.revocations.against(&token("8"), now).is_none());
+    assert_eq!(status(client.post("/api/v1/revocations/lift", &json!({ "principal": "dev/eve" })).await), 404);
+    client.post("/api/v1/revocations/lift", &json!({ "principal": "dev/ci" })).await.unwrap();
+    assert!(gateway.state.revocations.against(&principal("ci", &[]), now).is_none());
+    let address = gateway.listen().await;
+    for (path, body) in [("", r#"{"what":{"principal":"dev/ci"}}"#), ("/lift", r#"{"token":"dev/7"}"#)] {
+        let path = format!("/api/v1/revocations{path}");
+        assert_eq!(send(address, "POST", &path, Some("ann"), body).await.0, 403, "a reviewer is no administrator");
+        assert_eq!(send(address, "POST", &path, None, body).await.0, 401);
+    }
+    let actions = gateway.recorded().into_iter().map(|event| match event {
+        Event::Administration { action, object, .. } => format!("{action}: {object}"),
+        other => panic!("{other:?}"),
+    });
+    let expected = ["revoked: principal dev/ci", "revoked: token dev/7", "revocation lifted: principal dev/ci"];
+    assert_eq!(actions.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_session_is_killed_by_the_start_of_its_id() {
+    let gateway = Gateway::start();
+    let session = |last| live("ci", last);
+    gateway.live.0.lock().extend([session(1), session(2)]);
+    let client = gateway.client();
     assert_eq!(status(client.post("/api/v1/sessions/1111/kill", &json!({})).await), 400, "there are two");
     assert_eq!(status(client.post("/api/v1/sessions/2222/kill", &json!({})).await), 404);
     assert_eq!(gateway.recorded(), []);

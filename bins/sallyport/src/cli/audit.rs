@@ -1,14 +1,19 @@
 //! `sallyport audit`: the log as it grows, and whether it holds together.
 
+mod progress;
+mod repair;
+
 use super::logs::{self, Source};
 use super::output::Tone;
 use super::remote::{block_on, encode};
 use super::sessions::short;
 use super::{Failure, Output};
+use crate::admin::client::Client;
 use crate::log::{Filter, find_session, forward, last};
 use crate::view::{self, printable, summary};
 use audit_store::{EntryFilter, Reader};
 use clap::Subcommand;
+use progress::Progress;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -29,6 +34,16 @@ enum Action {
     Tail(Tail),
     /// Read the whole log: numbers without gaps, entries readable, payloads as recorded
     Verify,
+    /// What a log that cannot be opened still has; with --drop-damaged-tail, go on from there
+    ///
+    /// For a log whose end a power loss has damaged; no gateway may be running. Without the option nothing is changed.
+    /// With it, the damaged log is set aside as it is beside the audit folder, what stands before the damage becomes
+    /// the log, and its next entry says how much was kept and dropped, by whom, and where the damaged log is.
+    Repair {
+        /// Drop what follows the damage
+        #[arg(long)]
+        drop_damaged_tail: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +68,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     match &args.action {
         Action::Tail(tail) => self::tail(file, tail, output),
         Action::Verify => verify(file, output),
+        Action::Repair { drop_damaged_tail } => repair::run(file, *drop_damaged_tail, output),
     }
 }
 
@@ -119,11 +135,27 @@ fn print(entry: &Value, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Has the gateway verify; it says how far it is, and then what it found.
+fn verify_there(client: &Client, output: &Output) -> Result<Value, Failure> {
+    let (mut bar, mut found) = (None, None);
+    let lines = client.lines("/api/v1/audit/verify?progress=true", |line| {
+        match (line["checked"].as_u64(), line["entries"].as_u64()) {
+            (Some(checked), Some(all)) => bar.get_or_insert_with(|| Progress::new(output, all)).show(checked),
+            _ => found = Some(line),
+        }
+        Ok::<_, Failure>(())
+    });
+    block_on(lines)?;
+    drop(bar);
+    found.ok_or_else(|| Failure::finding("the gateway did not finish the verification"))
+}
+
 fn verify(file: &Path, output: &Output) -> Result<(), Failure> {
     let answer = match logs::open(file)? {
-        Source::Gateway(client) => block_on(async { Ok(client.get("/api/v1/audit/verify").await?) })?,
+        Source::Gateway(client) => verify_there(&client, output)?,
         Source::Files(reader) => {
-            let verification = reader.verify_sequence(0..u64::MAX, |_| {})?;
+            let mut bar = Progress::new(output, reader.len()?);
+            let verification = reader.verify_sequence(0..u64::MAX, |checked| bar.show(checked))?;
             json!({ "holds": verification.holds(), "verification": verification })
         }
     };

@@ -22,6 +22,9 @@ pub struct Args {
 /// The configuration that a new user starts from.
 const CONFIG: &str = include_str!("init.toml");
 
+/// What the starter policies are to decide.
+const POLICY_TESTS: &str = include_str!("init-tests.toml");
+
 /// One file to write.
 struct NewFile {
     path: String,
@@ -62,6 +65,7 @@ fn report(dir: &Path, files: &[NewFile], output: &Output) -> Result<(), Failure>
     output.line("Next:");
     output.line(format!("  edit {} (the [[connection]] is where your database goes)", config.display()));
     output.line(format!("  sallyport check -c {} --connect", config.display()));
+    output.line(format!("  sallyport policy test -c {}", config.display()));
     output.line(format!("  sallyport serve -c {}", config.display()));
     Ok(())
 }
@@ -73,6 +77,7 @@ fn files(names: &[String]) -> Result<Vec<NewFile>, Failure> {
     let private = |path: &str, content| NewFile { path: path.to_owned(), content, private: true };
     let mut files = vec![
         public("sallyport.toml".to_owned(), CONFIG.to_owned()),
+        public("policy-tests.toml".to_owned(), POLICY_TESTS.to_owned()),
         public("tls/ca.pem".to_owned(), pair.ca),
         private("tls/ca.key", pair.ca_key),
         public("tls/gateway.pem".to_owned(), pair.leaf),

@@ -1,21 +1,19 @@
 //! `sallyport keys`: machine keys, for clients that cannot carry a token.
 
+use super::control::{ask, open_store, record};
 use super::output::{Cell, Tone};
-use super::remote::{block_on, encode};
+use super::remote::encode;
 use super::{Failure, Output, load};
-use crate::admin::client::{Client, ClientError};
+use crate::admin::client::Client;
 use crate::admin::{KeyRequest, creation_details, key_value, local_caller};
 use crate::config::Config;
 use crate::config::units::now;
 use crate::serve::parts::keys_file;
-use audit_store::AuditStore;
 use clap::{Subcommand, ValueEnum};
 use identity::MachineKeys;
-use proxy_core::record::{Entry, Event};
-use proxy_core::{PrincipalKind, Store};
+use proxy_core::PrincipalKind;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// `keys`.
@@ -81,15 +79,6 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     }
 }
 
-/// Asks the gateway; `None`: none runs.
-fn ask(work: impl Future<Output = Result<Value, ClientError>>) -> Result<Option<Value>, Failure> {
-    match block_on(async { Ok(work.await) })? {
-        Ok(value) => Ok(Some(value)),
-        Err(ClientError::NotRunning(_)) => Ok(None),
-        Err(other) => Err(other.into()),
-    }
-}
-
 fn create(config: &Config, client: &Client, args: &Create, output: &Output) -> Result<(), Failure> {
     if let Some(name) = args.connections.iter().find(|name| config.connection(name).is_none()) {
         return Err(Failure::usage(format!("there is no connection {name:?} in {}", config.file.display())));
@@ -123,24 +112,6 @@ fn create(config: &Config, client: &Client, args: &Create, output: &Output) -> R
 
 fn open_keys(config: &Config) -> Result<MachineKeys, Failure> {
     MachineKeys::open(&keys_file(config)).map_err(|error| Failure::finding(error.to_string()))
-}
-
-/// Without a gateway, the command line is the one that writes to the log.
-fn open_store(config: &Config) -> Result<AuditStore, Failure> {
-    for folder in [config.data_dir.clone(), config.control_dir()] {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|error| Failure::finding(format!("{}: {error}", folder.display())))?;
-    }
-    let options = audit_store::Options { min_free_bytes: config.audit.min_free, ..audit_store::Options::default() };
-    let folder = config.audit_dir();
-    AuditStore::open(&folder, options)
-        .map_err(|error| Failure::finding(format!("the audit store in {} cannot be opened: {error}", folder.display())))
-}
-
-fn record(store: &AuditStore, action: &str, object: String, details: BTreeMap<String, String>) -> Result<(), Failure> {
-    let event = Event::Administration { by: local_caller(), action: action.to_owned(), object, details };
-    store.append(&[Entry { time: now(), session: None, event }])?;
-    Ok(store.sync()?)
 }
 
 fn create_in_files(config: &Config, request: KeyRequest) -> Result<Value, Failure> {

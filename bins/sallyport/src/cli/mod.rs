@@ -3,6 +3,7 @@
 mod approvals;
 mod audit;
 mod check;
+pub(crate) mod control;
 mod dev_token;
 mod healthcheck;
 mod init;
@@ -13,6 +14,7 @@ mod output;
 mod policy;
 mod reference;
 mod remote;
+mod revocations;
 mod serve;
 mod sessions;
 
@@ -55,6 +57,8 @@ pub enum Command {
     DevToken(dev_token::Args),
     /// Machine keys, for clients that cannot carry a token
     Keys(keys::Args),
+    /// Principals and tokens that are refused although they are valid elsewhere
+    Revocations(revocations::Args),
     /// Sessions: open ones, recorded ones, ending one
     Sessions(sessions::Args),
     /// Requests that wait for approval
@@ -146,6 +150,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Approvals(args) => approvals::run(&cli.config, &args, output),
         Command::Policy(args) => policy::run(&cli.config, &args, output),
         Command::Keys(args) => keys::run(&cli.config, &args, output),
+        Command::Revocations(args) => revocations::run(&cli.config, &args, output),
         Command::Sessions(args) => sessions::run(&cli.config, &args, output),
         Command::Audit(args) => audit::run(&cli.config, &args, output),
         Command::Inspect(args) => inspect::run(&args, output),

@@ -1,15 +1,19 @@
-//! `sallyport policy`: what policies can say, and what they do say.
+//! `sallyport policy`: what policies can say, what they do say, and whether that is what they are to say.
+
+mod cases;
+mod test;
 
 use super::remote::block_on;
 use super::{Failure, Output, load};
 use crate::config::units::now;
+use crate::config::{Config, Connection};
 use crate::serve::parts::{masks, policies};
 use crate::target::postgres::{connect, load_catalog};
 use clap::{Subcommand, ValueEnum};
 use policy::explain::Question;
-use policy::{CatalogSource, PolicyEngine};
+use policy::{CatalogSource, Explanation, PolicyEngine};
 use proxy_core::{Catalog, Principal, PrincipalKind, Target};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -28,6 +32,13 @@ enum Action {
     Schema,
     /// What one principal's statement would do, the decision, and the policies that determined it
     Explain(Explain),
+    /// Whether the policies decide as a file of cases says: allow, deny or hold, by which policy, masked or not
+    ///
+    /// Each [[case]] has a name, principal, connection and statement, and the verdict that it is to have: expect =
+    /// "allow", "deny" or "hold". It may have roles, kind, claims, database, source, application and at (a time), and
+    /// expect a determining policy and the masked classes. Each [[table]] (name, columns, connection) is one that
+    /// statements may name. `sallyport init` writes an example. Fails if one case does.
+    Test(test::Test),
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,16 +85,27 @@ enum Kind {
     Human,
 }
 
-/// One catalogue, loaded once.
-struct Loaded(Option<Arc<Catalog>>);
+impl From<Kind> for PrincipalKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Service => Self::Service,
+            Kind::Agent => Self::Agent,
+            Kind::Human => Self::Human,
+        }
+    }
+}
+
+/// Catalogues by connection and database, loaded once.
+#[derive(Default)]
+struct Loaded(HashMap<(String, String), Arc<Catalog>>);
 
 impl CatalogSource for Loaded {
     fn generation(&self) -> u64 {
         1
     }
 
-    fn current(&self, _: &Target) -> Option<Arc<Catalog>> {
-        self.0.clone()
+    fn current(&self, target: &Target) -> Option<Arc<Catalog>> {
+        self.0.get(&(target.connection.clone(), target.database.clone())).cloned()
     }
 
     fn refresh(&self, _: &Target) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -98,36 +120,24 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
             Ok(())
         }
         Action::Explain(explain) => self::explain(file, explain, output),
+        Action::Test(test) => test::run(file, test, output),
     }
 }
 
 fn explain(file: &Path, args: &Explain, output: &Output) -> Result<(), Failure> {
     let config = load(file)?;
-    let Some(connection) = config.connection(&args.connection) else {
-        let names = config.connections.iter().map(|connection| connection.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Failure::usage(format!(
-            "there is no connection {:?} in {}; there are: {names}",
-            args.connection,
-            file.display()
-        )));
-    };
-    let database = args.database.clone().unwrap_or_else(|| connection.database.clone());
-    if !connection.allows_database(&database) {
-        return Err(Failure::usage(format!("connection {:?} does not allow the database {database:?}", connection.name)));
-    }
-    let principal = principal(args)?;
+    let (connection, database) = connection(&config, &args.connection, args.database.as_deref())?;
+    let principal = principal(&args.principal, args.kind.into(), &args.roles, claims(&args.claims)?)?;
     let (set, rules) = (policies(&config)?, masks(&config)?);
     block_on(async {
-        let catalog = if args.offline {
-            None
-        } else {
-            let offline = |error: String| Failure::finding(format!("{error}\n--offline explains without the target's catalogue"));
-            let password = connection.password.as_ref().map(crate::config::Secret::get).transpose();
-            let password = password.map_err(|error| offline(error.to_string()))?;
-            let link = connect(connection, &database, password.as_ref()).await.map_err(|error| offline(error.to_string()))?;
-            Some(Arc::new(load_catalog(link.client(), 1).await.map_err(|error| offline(error.to_string()))?))
-        };
-        let engine = PolicyEngine::new(set, rules, Arc::new(Loaded(catalog)));
+        let mut catalogs = Loaded::default();
+        if !args.offline {
+            let loaded = catalog_of(connection, &database).await;
+            let hint = "--offline explains without the target's catalogue";
+            let catalog = loaded.map_err(|failure| Failure { message: format!("{failure}\n{hint}"), ..failure })?;
+            catalogs.0.insert((connection.name.clone(), database.clone()), catalog);
+        }
+        let engine = PolicyEngine::new(set, rules, Arc::new(catalogs));
         let question = Question {
             principal: Arc::new(principal),
             target: Arc::new(connection.target(&database)),
@@ -137,12 +147,7 @@ fn explain(file: &Path, args: &Explain, output: &Output) -> Result<(), Failure> 
             statement: args.statement.clone(),
             now: now(),
         };
-        let explanation = loop {
-            match engine.explain(&question) {
-                Ok(explanation) => break explanation,
-                Err(not_ready) => not_ready.0.await,
-            }
-        };
+        let explanation = decide(&engine, &question).await;
         if output.json() {
             output.value(&explanation)?;
         } else {
@@ -152,29 +157,56 @@ fn explain(file: &Path, args: &Explain, output: &Output) -> Result<(), Failure> 
     })
 }
 
-fn principal(args: &Explain) -> Result<Principal, Failure> {
-    let Some((issuer, subject)) = args.principal.split_once('/') else {
+/// A connection by its name, and a database that it allows.
+fn connection<'c>(config: &'c Config, name: &str, database: Option<&str>) -> Result<(&'c Arc<Connection>, String), Failure> {
+    let Some(connection) = config.connection(name) else {
+        let names = config.connections.iter().map(|connection| connection.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Failure::usage(format!("there is no connection {name:?} in {}; there are: {names}", config.file.display())));
+    };
+    let database = database.unwrap_or(&connection.database).to_owned();
+    if !connection.allows_database(&database) {
+        return Err(Failure::usage(format!("connection {:?} does not allow the database {database:?}", connection.name)));
+    }
+    Ok((connection, database))
+}
+
+/// The target's own catalogue.
+async fn catalog_of(connection: &Connection, database: &str) -> Result<Arc<Catalog>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::finding(error.to_string());
+    let password = connection.password.as_ref().map(crate::config::Secret::get).transpose();
+    let password = password.map_err(|error| failed(&error))?;
+    let link = connect(connection, database, password.as_ref()).await.map_err(|error| failed(&error))?;
+    Ok(Arc::new(load_catalog(link.client(), 1).await.map_err(|error| failed(&error))?))
+}
+
+async fn decide(engine: &PolicyEngine, question: &Question) -> Explanation {
+    loop {
+        match engine.explain(question) {
+            Ok(explanation) => return explanation,
+            Err(not_ready) => not_ready.0.await,
+        }
+    }
+}
+
+fn claims(list: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let split = |claim: &String| match claim.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(Failure::usage(format!("{claim:?} is not NAME=VALUE"))),
+    };
+    list.iter().map(split).collect()
+}
+
+fn principal(id: &str, kind: PrincipalKind, roles: &[String], claims: BTreeMap<String, String>) -> Result<Principal, Failure> {
+    let Some((issuer, subject)) = id.split_once('/') else {
         return Err(Failure::usage(format!(
-            "--principal {:?} is not ISSUER/SUBJECT; the issuer is an [[issuer]]'s name, or key",
-            args.principal
+            "principal {id:?} is not ISSUER/SUBJECT; the issuer is an [[issuer]]'s name, or key"
         )));
     };
-    let mut claims = BTreeMap::new();
-    for claim in &args.claims {
-        let Some((name, value)) = claim.split_once('=') else {
-            return Err(Failure::usage(format!("{claim:?} is not NAME=VALUE")));
-        };
-        claims.insert(name.to_owned(), value.to_owned());
-    }
-    let mut roles = args.roles.clone();
+    let mut roles = roles.to_vec();
     roles.sort();
     roles.dedup();
     Ok(Principal {
-        kind: match args.kind {
-            Kind::Service => PrincipalKind::Service,
-            Kind::Agent => PrincipalKind::Agent,
-            Kind::Human => PrincipalKind::Human,
-        },
+        kind,
         issuer: issuer.to_owned(),
         subject: subject.to_owned(),
         tenant: claims.get("tid").cloned(),

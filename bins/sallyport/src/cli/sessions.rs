@@ -39,11 +39,17 @@ enum Action {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// End an open session; what runs on the target is cancelled
+    /// End an open session, or all of a principal; what runs on the target is cancelled
+    ///
+    /// A principal may open further sessions: `sallyport revocations create` keeps it out.
+    #[command(group(clap::ArgGroup::new("whose").required(true)))]
     Kill {
         /// Its id, or the start of it
-        #[arg(value_name = "ID")]
-        id: String,
+        #[arg(value_name = "ID", group = "whose")]
+        id: Option<String>,
+        /// Every open session of this principal: ISSUER/SUBJECT
+        #[arg(long, value_name = "ID", group = "whose")]
+        principal: Option<String>,
     },
 }
 
@@ -51,7 +57,8 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     match &args.action {
         Action::List { filter, open, limit } => list(file, filter, *open, *limit, output),
         Action::Show { id } => show(file, id, output),
-        Action::Kill { id } => kill(file, id, output),
+        Action::Kill { principal: Some(principal), .. } => kill_all(file, principal, output),
+        Action::Kill { id, principal: None } => kill(file, id.as_deref().unwrap_or_default(), output),
     }
 }
 
@@ -267,5 +274,20 @@ fn kill(file: &Path, id: &str, output: &Output) -> Result<(), Failure> {
         return output.value(&answer);
     }
     output.line(format!("session {} was told to end", text(&answer, "id")));
+    Ok(())
+}
+
+fn kill_all(file: &Path, principal: &str, output: &Output) -> Result<(), Failure> {
+    let client = gateway(file)?;
+    let answer = block_on(async { Ok(client.post("/api/v1/sessions/kill", &json!({ "principal": principal })).await?) })?;
+    if output.json() {
+        return output.value(&answer);
+    }
+    let killed = answer["killed"].as_array().map_or(0, Vec::len);
+    output.line(match killed {
+        0 => format!("{principal} has no session open"),
+        1 => "1 session was told to end".to_owned(),
+        more => format!("{more} sessions were told to end"),
+    });
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Logins: who is calling, which connection they want, and whether there is room.
 
 use super::credential::Credential;
-use super::parts::keys_file;
+use super::parts::{keys_file, revocations_file};
 use crate::config::{Config, Connection, TargetAddress, UpstreamTls};
 use crate::target::tls::client_config;
 use identity::login::LoginContext;
@@ -72,7 +72,7 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(config: &Arc<Config>, verifier: Verifier) -> Result<Arc<Self>, String> {
         let keys = MachineKeys::open(&keys_file(config)).map_err(|error| error.to_string())?;
-        let revocations = Revocations::open(&config.control_dir().join("revocations.json")).map_err(|error| error.to_string())?;
+        let revocations = Revocations::open(&revocations_file(config)).map_err(|error| error.to_string())?;
         let salted = SaltedPasswords::new().map_err(|error| error.to_string())?;
         Ok(Arc::new_cyclic(|this| Self {
             this: this.clone(),
@@ -99,6 +99,11 @@ impl Gate {
     /// The machine keys.
     pub(super) fn keys(&self) -> Arc<MachineKeys> {
         self.authenticator.keys().clone()
+    }
+
+    /// The kill list.
+    pub(super) fn revocations(&self) -> Arc<Revocations> {
+        self.authenticator.revocations().clone()
     }
 
     /// For the admin API.

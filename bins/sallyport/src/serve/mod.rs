@@ -15,6 +15,7 @@ mod tls;
 use crate::admin::{self, AdminState};
 use crate::approvals::ApprovalBoard;
 use crate::cli::Failure;
+use crate::cli::control::cannot_open;
 use crate::config::{self, Address, Config, Durability, ListenerProtocol};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::telemetry;
@@ -179,9 +180,8 @@ fn start(config: Arc<Config>) -> Result<Arc<Gateway>, Failure> {
         min_free_bytes: config.audit.min_free,
         ..audit_store::Options::default()
     };
-    let store = audit_store::AuditStore::open(config.audit_dir(), options).map_err(|error| {
-        Failure::finding(format!("the audit store in {} cannot be opened: {error}", config.audit_dir().display()))
-    })?;
+    let folder = config.audit_dir();
+    let store = audit_store::AuditStore::open(&folder, options).map_err(|error| cannot_open(&folder, &error))?;
     let store = Arc::new(store);
     let catalogs = Catalogs::new(config.clone());
     let engine = PolicyEngine::new(set, rules, catalogs.clone());
@@ -222,6 +222,7 @@ fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &Cancel
     let state = Arc::new(AdminState {
         live: gateway.registry.clone(),
         keys: gateway.gate.keys(),
+        revocations: gateway.gate.revocations(),
         log: gateway.store.reader(),
         approvals: board.clone(),
         ledger: gateway.ledger.clone(),

@@ -88,6 +88,12 @@ pub fn keys_file(config: &Config) -> PathBuf {
     config.control_dir().join("keys.json")
 }
 
+/// The file of the kill list.
+#[must_use]
+pub fn revocations_file(config: &Config) -> PathBuf {
+    config.control_dir().join("revocations.json")
+}
+
 /// Verifies tokens of the configured issuers.
 ///
 /// # Errors

@@ -61,15 +61,20 @@ pub(super) async fn entries(
         json!({ "filter": query.filter, "session": query.session, "kinds": query.kinds, "last": count, "follow": query.follow });
     state.record_reading(caller.id(), format!("entries {asked}")).await?;
     let follow = query.follow.as_deref() == Some("true");
-    let (lines, rx) = mpsc::channel::<Bytes>(WAITING_MAX);
     let log = state.log.clone();
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = send(&log, &filter, count.min(LAST_MAX), follow, &lines) {
+    Ok(lines(move |lines| {
+        if let Err(error) = send(&log, &filter, count.min(LAST_MAX), follow, lines) {
             let _ = lines.blocking_send(line(&json!({ "error": error.to_string() })));
         }
-    });
+    }))
+}
+
+/// An answer of one JSON document in each line, as `write` sends them, away from the event loop.
+fn lines(write: impl FnOnce(&mpsc::Sender<Bytes>) + Send + 'static) -> Response {
+    let (lines, rx) = mpsc::channel::<Bytes>(WAITING_MAX);
+    tokio::task::spawn_blocking(move || write(&lines));
     let stream = futures_util::stream::unfold(rx, |mut rx| async { rx.recv().await.map(|line| (Ok::<_, Infallible>(line), rx)) });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
 }
 
 fn line(value: &Value) -> Bytes {
@@ -99,14 +104,37 @@ fn send(
     Ok(())
 }
 
+/// How a verification is answered.
+#[derive(Debug, Deserialize)]
+pub(super) struct VerifyQuery {
+    /// In lines: how far it is, now and then, and at the end what was found.
+    progress: Option<String>,
+}
+
 /// `GET /api/v1/audit/verify`: reads the whole log.
 pub(super) async fn verify(
     State(state): State<Arc<AdminState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+    Query(query): Query<VerifyQuery>,
+) -> Result<Response, ApiError> {
     let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
     state.record_reading(caller.id(), "verification of the whole log".to_owned()).await?;
-    let verification = state.read(|log| Ok(log.verify_sequence(0..u64::MAX, |_| {})?)).await?;
-    Ok(Json(json!({ "holds": verification.holds(), "verification": verification })))
+    if query.progress.as_deref() != Some("true") {
+        let verification = state.read(|log| Ok(log.verify_sequence(0..u64::MAX, |_| {})?)).await?;
+        return Ok(Json(json!({ "holds": verification.holds(), "verification": verification })).into_response());
+    }
+    let log = state.log.clone();
+    Ok(lines(move |lines| {
+        let verified = log.len().and_then(|entries| {
+            log.verify_sequence(0..entries, |checked| {
+                // Whoever went away has the whole log read all the same: it cannot be stopped half way.
+                let _ = lines.blocking_send(line(&json!({ "checked": checked, "entries": entries })));
+            })
+        });
+        let _ = lines.blocking_send(line(&match verified {
+            Ok(verification) => json!({ "holds": verification.holds(), "verification": verification }),
+            Err(error) => json!({ "error": error.to_string() }),
+        }));
+    }))
 }

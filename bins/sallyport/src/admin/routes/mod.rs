@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod gateway;
 pub(crate) mod keys;
+pub(crate) mod revocations;
 mod sessions;
 
 use super::AdminState;
@@ -24,6 +25,7 @@ pub(super) fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/status", get(gateway::status))
         .route("/api/v1/sessions", get(sessions::list))
         .route("/api/v1/sessions/live", get(sessions::live))
+        .route("/api/v1/sessions/kill", post(sessions::kill_all))
         .route("/api/v1/sessions/{id}", get(sessions::show))
         .route("/api/v1/sessions/{id}/kill", post(sessions::kill))
         .route("/api/v1/approvals", get(approvals::list))
@@ -32,6 +34,8 @@ pub(super) fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/approvals/{id}/deny", post(approvals::deny))
         .route("/api/v1/keys", get(keys::list).post(keys::create))
         .route("/api/v1/keys/{id}/revoke", post(keys::revoke))
+        .route("/api/v1/revocations", get(revocations::list).post(revocations::create))
+        .route("/api/v1/revocations/lift", post(revocations::lift))
         .route("/api/v1/audit/entries", get(audit::entries))
         .route("/api/v1/audit/verify", get(audit::verify))
         .layer(DefaultBodyLimit::max(BODY_MAX))

@@ -1,6 +1,6 @@
 //! Sessions: open ones, recorded ones, and ending one.
 
-use super::super::auth::{Peer, require};
+use super::super::auth::{Caller, Peer, require};
 use super::super::{AdminState, ApiError, LiveSession, Role};
 use crate::config::units::show_time;
 use crate::log::{Filter, find_session};
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Sessions of one page when the caller does not say.
 const LIST_DEFAULT: usize = 100;
@@ -20,6 +21,10 @@ const LIST_DEFAULT: usize = 100;
 const LIST_MAX: usize = 10_000;
 /// Most entries of one page of a session's story.
 const STORY_MAX: usize = 2_000;
+/// How often a session whose mailbox is full is told to end, with a pause between: half a second in all.
+const KILL_ATTEMPTS: u32 = 50;
+/// The pause.
+const KILL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Part of a listing.
 #[derive(Debug, Deserialize)]
@@ -117,15 +122,55 @@ pub(super) async fn kill(
 ) -> Result<Json<Value>, ApiError> {
     let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
     let session = find(&state, &id)?;
+    if !end(&state, &caller, &session).await? {
+        return Err(ApiError::Conflict(format!("session {} has just ended", session.id)));
+    }
+    Ok(Json(json!({ "id": session.id, "killed": true })))
+}
+
+/// Whose sessions are to end.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KillQuery {
+    principal: String,
+}
+
+/// `POST /api/v1/sessions/kill`: every session that a principal has open. It may open others afterwards: what keeps it
+/// out is a revocation.
+pub(super) async fn kill_all(
+    State(state): State<Arc<AdminState>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    Json(query): Json<KillQuery>,
+) -> Result<Json<Value>, ApiError> {
+    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    let mut killed = Vec::new();
+    for session in state.live.list().iter().filter(|session| session.principal.id() == query.principal) {
+        if end(&state, &caller, session).await? {
+            killed.push(session.id);
+        }
+    }
+    Ok(Json(json!({ "killed": killed })))
+}
+
+/// Records that a session is to end, and tells it. Whether it was still there.
+async fn end(state: &AdminState, caller: &Caller, session: &LiveSession) -> Result<bool, ApiError> {
     let details = BTreeMap::from([
         ("principal".to_owned(), session.principal.id()),
         ("connection".to_owned(), session.target.connection.clone()),
     ]);
     state.record_action(caller.id(), "session killed", format!("session {}", session.id), details).await?;
-    if !state.live.kill(session.id) {
-        return Err(ApiError::Conflict(format!("session {} has just ended", session.id)));
+    for _ in 0..KILL_ATTEMPTS {
+        if state.live.kill(session.id) {
+            return Ok(true);
+        }
+        // It has gone, or its mailbox is full for a moment.
+        if !state.live.list().iter().any(|live| live.id == session.id) {
+            return Ok(false);
+        }
+        tokio::time::sleep(KILL_PAUSE).await;
     }
-    Ok(Json(json!({ "id": session.id, "killed": true })))
+    Err(ApiError::Failed(format!("session {} does not take messages now; try again", session.id)))
 }
 
 fn find(state: &AdminState, id: &str) -> Result<LiveSession, ApiError> {
