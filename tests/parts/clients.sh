@@ -1,39 +1,41 @@
 # shellcheck shell=bash
 # clients: the suites of tests/clients.
 
-# servers: one PostgreSQL and, unless DIRECT=1, one gateway for all parts that want them. SERVER is the folder.
+# servers: one PostgreSQL and, unless DIRECT=1, one gateway in the folder $AT: the scratch folder, where all parts share
+# them, unless a part has its own.
 servers() {
-  [ -z "${SERVER:-}" ] || return 0
-  SERVER=$SCRATCH/pg
-  check servers:postgresql start_postgresql
-  [ "${DIRECT:-0}" = 1 ] || check servers:gateway start_gateway
-  on_exit stop_servers
+  AT=${AT:-$SCRATCH}
+  [ ! -e "$AT/pg" ] || return 0
+  local name=servers${PG_VERSION:+-${PG_VERSION%%.*}}
+  on_exit stop_servers "$AT"
+  check "$name:postgresql" start_postgresql
+  [ "${DIRECT:-0}" = 1 ] || check "$name:gateway" start_gateway
 }
 
-start_postgresql() { "$ROOT/scripts/pg" start "$SCRATCH/pg" max_connections=300; }
+start_postgresql() { "$ROOT/scripts/pg" start "$AT/pg" max_connections=300; }
 
-start_gateway() { "$ROOT/scripts/gateway" start "$SCRATCH/gateway" "$SCRATCH/pg"; }
+start_gateway() { "$ROOT/scripts/gateway" start "$AT/gateway" "$AT/pg"; }
 
-stop_servers() {
-  [ ! -e "$SCRATCH/gateway/pid" ] || "$ROOT/scripts/gateway" stop "$SCRATCH/gateway" >/dev/null 2>&1
-  [ ! -e "$SCRATCH/pg/env" ] || "$ROOT/scripts/pg" stop "$SCRATCH/pg" >/dev/null 2>&1
+stop_servers() { # FOLDER
+  [ ! -e "$1/gateway/pid" ] || "$ROOT/scripts/gateway" stop "$1/gateway" >/dev/null 2>&1
+  [ ! -e "$1/pg/env" ] || "$ROOT/scripts/pg" stop "$1/pg" >/dev/null 2>&1
 }
 
 # target SUBJECT ROLE [CONNECTION]: sets what suites read, for a caller of that role; with DIRECT=1 for the server itself.
 target() {
-  [ -e "$SCRATCH/pg/env" ] || { echo "PostgreSQL did not start"; return 1; }
-  . "$SCRATCH/pg/env"
+  [ -e "$AT/pg/env" ] || { echo "PostgreSQL did not start"; return 1; }
+  . "$AT/pg/env"
   export SP_HOST=localhost SP_DB=${3:-shop} DIRECT=${DIRECT:-0}
   if [ "$DIRECT" = 1 ]; then
     export SP_PORT=$PG_PORT SP_USER=$PG_LOGIN SP_PASSWORD=$PG_PASSWORD SP_SSLROOTCERT=$PG_CA
     [ "$SP_DB" != super ] || export SP_DB=postgres SP_USER=$PG_SUPERUSER SP_PASSWORD=$PG_SUPERPASSWORD
   else
-    [ -e "$SCRATCH/gateway/pid" ] || { echo "the gateway did not start"; return 1; }
-    . "$SCRATCH/gateway/env"
+    [ -e "$AT/gateway/pid" ] || { echo "the gateway did not start"; return 1; }
+    . "$AT/gateway/env"
     export SP_PORT=$GW_PORT SP_USER=$1 SP_SSLROOTCERT=$GW_CA
     # Roles are separated by commas.
     # shellcheck disable=SC2086
-    SP_PASSWORD=$("$ROOT/scripts/gateway" token "$SCRATCH/gateway" "$1" --role ${2//,/ --role }) || return 1
+    SP_PASSWORD=$("$ROOT/scripts/gateway" token "$AT/gateway" "$1" --role ${2//,/ --role }) || return 1
     export SP_PASSWORD
   fi
   export SP_PYTHON=$VENV/bin/python SP_NODE_MODULES=$CACHE/node/node_modules SP_PGX=$CACHE/pgx-suite
@@ -68,6 +70,6 @@ run_tokio_postgres() {
 
 # No panic and no invariant violated, in anything that the gateway said.
 no_surprises() {
-  local log=$SCRATCH/gateway/log/gateway.log
+  local log=$AT/gateway/log/gateway.log
   if grep -aiE 'panicked|internal error|BUG' "$log" | head -5 | grep .; then return 1; fi
 }

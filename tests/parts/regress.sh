@@ -54,7 +54,7 @@ regress_database() { case $1 in direct) echo regress_a ;; again) echo regress_b 
 
 # Points psql at the server or at the gateway.
 regress_way() {
-  . "$SCRATCH/pg/env"
+  . "$AT/pg/env"
   if [ "$1" = gateway ] && [ "${DIRECT:-0}" != 1 ]; then
     export PGHOST=localhost PGPORT=$SP_PORT PGUSER=$SP_USER PGPASSWORD=$SP_PASSWORD PGSSLMODE=verify-full PGSSLROOTCERT=$SP_SSLROOTCERT
   else

