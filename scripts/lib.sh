@@ -109,6 +109,12 @@ pg_bin() {
   [ -n "$dir" ] && dirname "$dir"
 }
 
+# pg_archive VERSION: the archive of another server than Debian's; fails when it was not fetched.
+pg_archive() {
+  local file=$CACHE/postgresql/$1.txz
+  [ -e "$file" ] && echo "$file"
+}
+
 # as_postgres COMMAND…: PostgreSQL refuses to run as root, so root becomes the user `postgres` for it.
 as_postgres() {
   if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi

@@ -9,9 +9,13 @@ part_lint() {
   check lint:fmt cargo fmt --all --check
   LIMIT=2400 check lint:clippy cargo clippy --release --locked --workspace --all-targets -- -D warnings
   check lint:deps cargo xtask deps
+  check lint:deny lint_deny
   check lint:reference cargo xtask reference --check
   check lint:scripts lint_scripts
 }
+
+# deny.toml. Known vulnerabilities are left out: their list is a Git repository, which CI does not reach.
+lint_deny() { "$CACHE/tools/bin/cargo-deny" --offline check licenses bans sources; }
 
 # Every script parses.
 lint_scripts() {
@@ -23,6 +27,12 @@ lint_scripts() {
 }
 
 part_unit() {
-  # The end-to-end crate starts servers: it is the part `faults`.
+  local regress
+  # PostgreSQL's regression statements are a corpus for the analysis of statements.
+  regress=$(regress_statements)/sql
+  if [ -e "$regress/select.sql" ]; then export SALLYPORT_REGRESS=$regress; else
+    check unit:corpus echo "skip unit:corpus: PostgreSQL's regression statements are not here; scripts/test setup fetches them"
+  fi
+  # The end-to-end crate starts servers: it is the part `clients`.
   LIMIT=2400 check unit cargo test --release --locked --workspace --exclude e2e
 }

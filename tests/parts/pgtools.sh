@@ -48,7 +48,7 @@ run_pg_dump() {
   one pg_dump_plain "$bin/pg_dump" -f "$work/plain.sql"
   one pg_dump_same_as_direct dump_compare "$work"
   # Restored through the gateway, into a database of its own, then compared with a dump of it.
-  (. "$SCRATCH/pg/env"
+  (. "$AT/pg/env"
     export PGPORT=$PG_PORT PGUSER=$PG_SUPERUSER PGPASSWORD=$PG_SUPERPASSWORD PGSSLROOTCERT=$PG_CA
     psql -X -q -d postgres -c 'CREATE DATABASE restored OWNER gateway')
   one pg_restore "$bin/pg_restore" -d "$(restored)" -j 2 "$work/custom"
@@ -62,7 +62,7 @@ run_pg_dump() {
 restored() { if [ "${DIRECT:-0}" = 1 ]; then echo restored; else echo shop/restored; fi; }
 
 dump_compare() { # the same bytes as a direct dump
-  . "$SCRATCH/pg/env"
+  . "$AT/pg/env"
   PGPORT=$PG_PORT PGUSER=$PG_LOGIN PGPASSWORD=$PG_PASSWORD PGDATABASE=shop PGSSLROOTCERT=$PG_CA "$(pg_bin)/pg_dump" -f "$1/direct.sql" &&
     diff <(grep -v '^\\\(un\)\?restrict' "$1/direct.sql") <(grep -v '^\\\(un\)\?restrict' "$1/plain.sql")
 }

@@ -8,11 +8,12 @@
 REGRESS_LEFT_OUT=(test_setup tablespace sanity_check psql_crosstab password stats sysviews
   vacuum_parallel event_trigger regproc largeobject compression create_index_spgist)
 
+# The folder of those of the server that is installed.
+regress_statements() { echo "$CACHE/regress/$("$(pg_bin)/postgres" --version | sed -E 's/.*\(PostgreSQL\) ([0-9]+).*/\1/')"; }
+
 part_regress() {
-  local major
   servers
-  major=$("$(pg_bin)/postgres" --version | sed -E 's/.*\(PostgreSQL\) ([0-9]+).*/\1/')
-  REGRESS=$CACHE/regress/$major
+  REGRESS=$(regress_statements)
   if [ ! -e "$REGRESS/sql/select.sql" ]; then
     check regress echo "skip regress: PostgreSQL's regression statements are not here; scripts/test setup fetches them"
     return 0
@@ -54,7 +55,7 @@ regress_database() { case $1 in direct) echo regress_a ;; again) echo regress_b 
 
 # Points psql at the server or at the gateway.
 regress_way() {
-  . "$SCRATCH/pg/env"
+  . "$AT/pg/env"
   if [ "$1" = gateway ] && [ "${DIRECT:-0}" != 1 ]; then
     export PGHOST=localhost PGPORT=$SP_PORT PGUSER=$SP_USER PGPASSWORD=$SP_PASSWORD PGSSLMODE=verify-full PGSSLROOTCERT=$SP_SSLROOTCERT
   else

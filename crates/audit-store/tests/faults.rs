@@ -2,74 +2,19 @@
 
 mod common;
 
-use audit_store::{AuditStore, Damage, Durability, Options, SessionFilter, open_read_only};
+use audit_store::{AuditStore, Damage, Options, SessionFilter, open_read_only};
 use common::*;
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{Entry, Store, StoreError};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const CHILD: &str = "SALLYPORT_TEST_STORE";
-
-/// The other half of the kill tests: run by them as a process of its own, it appends until it is killed, and
-/// says of every entry that was accepted that it was. Without its variable it does nothing.
+/// The other half of the kill tests; see there.
 #[test]
 fn child_that_appends() {
-    let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
-    let durability = if std::env::var_os("SALLYPORT_TEST_SYNC").is_some() { Durability::Sync } else { Durability::Write };
-    let store = AuditStore::open(dir, Options { durability, ..options() }).unwrap();
-    let threads: Vec<_> = (0..2).map(|thread| (thread, store.reader().len().unwrap())).collect();
-    std::thread::scope(|scope| {
-        for (thread, base) in threads {
-            let store = &store;
-            scope.spawn(move || {
-                // Every life of the child has sessions of its own.
-                let id = base * 2 + thread + 1;
-                announce(store.append(&[started(id, "ci", "orders")]).unwrap(), 1);
-                for n in 0.. {
-                    let text = if n % 50 == 49 { "x".repeat(5_000) } else { format!("SELECT {n}") };
-                    let mut batch = vec![request(id, n * 2 + 1, n + 1, RecordedVerdict::Allow, &text)];
-                    batch.push(outcome(id, n * 2 + 2, n + 1));
-                    announce(store.append(&batch).unwrap(), 2);
-                }
-            });
-        }
-    });
-}
-
-/// One write(2) for each line: what was said was said before the kill.
-fn announce(first: u64, count: u64) {
-    let line = format!("accepted {first} {count}\n");
-    std::io::stdout().write_all(line.as_bytes()).unwrap();
-    std::io::stdout().flush().unwrap();
-}
-
-/// Runs the child for `life`, kills it, and returns the ranges that it said were accepted.
-fn run_and_kill(dir: &Path, sync: bool, life: Duration) -> Vec<(u64, u64)> {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child_that_appends", "--nocapture", "--test-threads=1"]).env(CHILD, dir);
-    if sync {
-        command.env("SALLYPORT_TEST_SYNC", "1");
-    }
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    let reader = std::thread::spawn(move || stdout.lines().map_while(Result::ok).collect::<Vec<_>>());
-    std::thread::sleep(life);
-    // SIGKILL.
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let mut accepted = Vec::new();
-    for line in reader.join().unwrap() {
-        // The test harness writes its own words before the first line.
-        let Some((_, numbers)) = line.split_once("accepted ") else { continue };
-        let mut numbers = numbers.split(' ').map_while(|number| number.parse::<u64>().ok());
-        if let (Some(first), Some(count)) = (numbers.next(), numbers.next()) {
-            accepted.push((first, count));
-        }
-    }
-    accepted
+    child::append_until_killed();
 }
 
 fn survives_kills(sync: bool, rounds: u64) {
@@ -80,7 +25,7 @@ fn survives_kills(sync: bool, rounds: u64) {
     for round in 0..rounds {
         // Spread over opening, first writes, and full load with flushes.
         let life = Duration::from_millis(40 + round * 137 % 560);
-        let accepted = run_and_kill(&dir, sync, life);
+        let accepted = child::run_and_kill(&dir, sync, life, |_| ());
         accepted_in_all += accepted.len();
         let said_end = accepted.iter().map(|(first, count)| first + count).max().unwrap_or(end);
         {

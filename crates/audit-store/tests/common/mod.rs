@@ -1,6 +1,8 @@
 //! Entries for tests.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod child;
+
 use bytes::Bytes;
 use proxy_core::record::{Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted};
 use proxy_core::{
