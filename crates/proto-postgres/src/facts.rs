@@ -138,6 +138,7 @@ const WORD: u8 = 1;
 const INITIAL: u8 = 2;
 
 /// What each byte is.
+#[expect(clippy::indexing_slicing, reason = "while compiling, where every byte has a place")]
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0u8;
