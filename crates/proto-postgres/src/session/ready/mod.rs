@@ -230,7 +230,7 @@ impl Ready {
 
     /// Whether nothing is under way, in either direction, and no transaction is open.
     fn is_idle(&self) -> bool {
-        let left = self.client_left > 0 || self.discard_left > 0;
+        let left = self.client_left > 0 || self.discard_left > 0 || self.oversized.is_some();
         let asked = !left && self.batch.is_empty() && self.queue.is_empty() && self.shape.is_none();
         asked && self.expect.is_empty() && self.running.is_empty() && !self.in_transaction && !self.done
     }
