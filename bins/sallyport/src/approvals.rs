@@ -298,8 +298,7 @@ impl ApprovalBoard {
             return Err(BoardFull(self.held_max));
         }
         let id = inner.free_id();
-        let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX);
-        let expires = Timestamp(held.submitted.0.saturating_add(micros));
+        let expires = held.submitted.after(timeout);
         let pending = Pending { id, held: Arc::new(held), expires, opinions: Vec::new() };
         let (answer, outcome) = oneshot::channel();
         inner.waiting.insert(id, Waiting { pending, answer });

@@ -1,6 +1,7 @@
 //! Time as an argument: nothing in this crate reads a clock.
 
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// UTC, in microseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -12,6 +13,12 @@ impl Timestamp {
     #[must_use]
     pub fn micros_since(self, earlier: Self) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+    }
+
+    /// This long after `self`; the last time there is, if that is later.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// Whole seconds since the epoch.

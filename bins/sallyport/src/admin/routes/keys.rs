@@ -56,8 +56,7 @@ impl KeyRequest {
                 Some(parse_duration(text).ok_or_else(|| format!("{text:?} is not a lifetime; write 90d, 12h or never"))?)
             }
         };
-        let expires =
-            lifetime.map(|lifetime| Timestamp(now.0.saturating_add(i64::try_from(lifetime.as_micros()).unwrap_or(i64::MAX))));
+        let expires = lifetime.map(|lifetime| now.after(lifetime));
         Ok(NewKey {
             subject: self.subject,
             kind: self.kind,

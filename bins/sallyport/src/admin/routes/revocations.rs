@@ -67,7 +67,7 @@ impl RevocationRequest {
             .lifetime
             .map(|text| parse_duration(&text).ok_or_else(|| format!("{text:?} is not a lifetime; write 12h or 30d")))
             .transpose()?;
-        let until = lifetime.map(|time| Timestamp(now.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))));
+        let until = lifetime.map(|lifetime| now.after(lifetime));
         Ok(Revocation { what: self.what.resolve()?, since: now, until, by: by.to_owned(), reason: self.reason })
     }
 }
