@@ -58,14 +58,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
 
 async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
     let answer = client.get("/api/v1/approvals").await?;
-    if output.json() {
-        return output.value(&answer["approvals"]);
-    }
     let waiting = answer["approvals"].as_array().map_or(&[][..], Vec::as_slice);
-    if waiting.is_empty() {
-        output.line("nothing waits for approval");
-        return Ok(());
-    }
     let row = |value: &Value| -> Vec<Cell> {
         vec![
             Cell::toned(text(value, "id"), Tone::Doubtful),
@@ -76,8 +69,8 @@ async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
             one_line(&statement(value)).into(),
         ]
     };
-    output.table(&["ID", "EXPIRES IN", "PRINCIPAL", "CONNECTION", "WAITS FOR", "STATEMENT"], waiting.iter().map(row).collect());
-    Ok(())
+    let header = ["ID", "EXPIRES IN", "PRINCIPAL", "CONNECTION", "WAITS FOR", "STATEMENT"];
+    output.listing(waiting, "nothing waits for approval", &header, row)
 }
 
 async fn show(client: &Client, id: &str, output: &Output) -> Result<(), Failure> {

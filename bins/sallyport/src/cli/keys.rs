@@ -136,15 +136,8 @@ fn list(config: &Config, client: &Client, output: &Output) -> Result<(), Failure
         Some(value) => value["keys"].as_array().cloned().unwrap_or_default(),
         None => open_keys(config)?.list().iter().map(key_value).collect(),
     };
-    if output.json() {
-        return output.value(&keys);
-    }
-    if keys.is_empty() {
-        output.line("no machine keys; `sallyport keys create` makes one");
-        return Ok(());
-    }
-    output.table(&["ID", "SUBJECT", "ROLES", "CONNECTIONS", "EXPIRES", "LAST USED", "STATE"], keys.iter().map(row).collect());
-    Ok(())
+    let header = ["ID", "SUBJECT", "ROLES", "CONNECTIONS", "EXPIRES", "LAST USED", "STATE"];
+    output.listing(&keys, "no machine keys; `sallyport keys create` makes one", &header, row)
 }
 
 fn row(key: &Value) -> Vec<Cell> {

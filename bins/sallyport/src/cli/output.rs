@@ -3,6 +3,7 @@
 use super::Failure;
 use comfy_table::{Attribute, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
+use serde_json::Value;
 use std::io::{IsTerminal, Write};
 
 /// Where results go, and in which form.
@@ -108,6 +109,28 @@ impl Output {
     pub fn json_line(&self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value).map_err(|error| Failure::finding(error.to_string()))?;
         self.line(text);
+        Ok(())
+    }
+
+    /// A listing: the values as JSON, or a table of them; `none` says that there are none.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn listing(
+        &self,
+        values: &[Value],
+        none: &str,
+        header: &[&str],
+        row: impl Fn(&Value) -> Vec<Cell>,
+    ) -> Result<(), Failure> {
+        if self.json() {
+            return self.value(&values);
+        }
+        if values.is_empty() {
+            self.line(none);
+        } else {
+            self.table(header, values.iter().map(row).collect());
+        }
         Ok(())
     }
 

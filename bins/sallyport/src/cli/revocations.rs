@@ -118,15 +118,7 @@ fn list(config: &Config, client: &Client, output: &Output) -> Result<(), Failure
         Some(value) => value["revocations"].as_array().cloned().unwrap_or_default(),
         None => open(config)?.list().iter().map(revocation_value).collect(),
     };
-    if output.json() {
-        return output.value(&entries);
-    }
-    if entries.is_empty() {
-        output.line("nothing is revoked");
-        return Ok(());
-    }
-    output.table(&["WHAT", "SINCE", "UNTIL", "BY", "REASON", "STATE"], entries.iter().map(row).collect());
-    Ok(())
+    output.listing(&entries, "nothing is revoked", &["WHAT", "SINCE", "UNTIL", "BY", "REASON", "STATE"], row)
 }
 
 fn row(entry: &Value) -> Vec<Cell> {

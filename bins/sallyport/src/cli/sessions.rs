@@ -87,16 +87,8 @@ fn list(file: &Path, filter: &Filter, open: bool, limit: usize, output: &Output)
         }
     };
     let sessions: Vec<Value> = sessions.into_iter().filter(|session| !open || session["open"] == true).take(limit).collect();
-    if output.json() {
-        return output.value(&sessions);
-    }
-    if sessions.is_empty() {
-        output.line("no sessions");
-        return Ok(());
-    }
     let header = ["SESSION", "STARTED", "PRINCIPAL", "CONNECTION", "REQUESTS", "DENIED", "HELD", "ROWS", "STATE"];
-    output.table(&header, sessions.iter().map(row).collect());
-    Ok(())
+    output.listing(&sessions, "no sessions", &header, row)
 }
 
 fn row(session: &Value) -> Vec<Cell> {
