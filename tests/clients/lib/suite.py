@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 import traceback
 
 HOST = os.environ.get("SP_HOST", "localhost")
@@ -60,6 +61,19 @@ def masked(email, card):
         raise AssertionError(f"e-mail is {email!r}")
     if not re.fullmatch(r"\D+1111", card or ""):
         raise AssertionError(f"card number is {card!r}")
+
+
+def cancelled(cancel, sleep, error):
+    """`cancel` ends `sleep`, a statement of half a minute, with the driver's own `error`."""
+    timer = threading.Timer(0.5, cancel)
+    timer.start()
+    try:
+        sleep("SELECT pg_sleep(30)")
+        raise AssertionError("not cancelled")
+    except error:
+        pass
+    finally:
+        timer.join()
 
 
 def nothing_clear(data):

@@ -3,7 +3,6 @@
 import datetime
 import decimal
 import sys
-import threading
 import uuid
 
 sys.path.insert(0, __file__.rsplit("/", 2)[0] + "/lib")
@@ -326,15 +325,7 @@ def listen_notify():
 @behaviour
 def cancel():
     with connect() as c:
-        timer = threading.Timer(0.5, c.cancel)
-        timer.start()
-        try:
-            c.execute("SELECT pg_sleep(30)")
-            raise AssertionError("not cancelled")
-        except psycopg.errors.QueryCanceled:
-            pass
-        finally:
-            timer.join()
+        cancelled(c.cancel, c.execute, psycopg.errors.QueryCanceled)
         same(c.execute("SELECT 1").fetchone(), (1,))
 
 
