@@ -1,7 +1,8 @@
 //! PostgreSQL's grammar, one caller at a time.
 //!
-//! libpg_query turns the process's standard error into a pipe while it parses, and back. Two threads that do so at
-//! once can leave it turned for good. So everything in the process that parses does it here.
+//! libpg_query can be built to turn the process's standard error into a pipe while it parses, and back (ours, 18.1, is
+//! not). Two threads that do so at once can leave it turned for good. So everything in the process that parses does
+//! it here, however it was built.
 
 use parking_lot::Mutex;
 use pg_query::ParserOptions;

@@ -1,7 +1,7 @@
 //! Carries out what a session wants done, and brings back the answers.
 
 use super::wakes::Source;
-use super::{Driver, wall_clock};
+use super::{Driver, source, wall_clock};
 use crate::commit::Submission;
 use crate::limits::CONNECT_TIMEOUT;
 use crate::registry::LiveSession;
@@ -192,8 +192,10 @@ impl Driver {
         if self.closing.is_none() {
             self.operation_done(done);
             // A stream may be new.
-            self.ready.set(Source::Client);
-            self.ready.set(Source::Upstream);
+            for peer in [Peer::Client, Peer::Upstream] {
+                self.ready.set(source(peer));
+                self.side(peer).blocked = false;
+            }
             self.offer_again();
         }
         true
