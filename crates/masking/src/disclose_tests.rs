@@ -165,7 +165,9 @@ fn a_stale_catalogue_refuses_what_depends_on_it() {
     let shown = |sql: &str| disclose(&plan, &shop::names(&["email"]), &shop::flows_of(&plan, sql), &stale);
     assert!(shown("SELECT note FROM orders").is_err());
     assert!(shown("SELECT now()").is_err());
+    assert!(shown("SELECT note FROM orders; SELECT 1").is_err(), "every statement of a batch counts");
     assert!(shown("SELECT 1").is_ok());
+    assert!(shown("SELECT 1; SELECT 2").is_ok());
     assert!(shown("COMMIT").is_ok());
     assert!(shop::flows_of(&plan, "CREATE TABLE t (id int)").redefines);
     assert!(!shop::flows_of(&plan, "SELECT 1").redefines);

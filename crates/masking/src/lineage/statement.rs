@@ -17,7 +17,7 @@ const EXECUTE_DEPTH_MAX: u8 = 4;
 
 impl<'a> Analyzer<'a> {
     pub(crate) fn batch(&mut self, tree: &'a ParseResult) {
-        let mut redefined = false;
+        let (mut redefined, mut depends) = (false, false);
         for raw in &tree.stmts {
             let Some(statement) = raw.stmt.as_deref() else { continue };
             self.flows.redefines = false;
@@ -27,8 +27,10 @@ impl<'a> Analyzer<'a> {
                 self.suspect(Why::ChangedBefore, "");
             }
             redefined |= self.flows.redefines;
+            depends |= self.flows.depends_on_catalog;
         }
         self.flows.redefines = redefined;
+        self.flows.depends_on_catalog = depends;
     }
 
     fn statement(&mut self, node: &'a Node) {
