@@ -402,10 +402,11 @@ impl<'a> Analyzer<'a> {
         }
     }
 
-    /// A partition that is detached, or a child that no longer inherits, keeps its rows and loses its class.
+    /// A partition that is detached, or a child that no longer inherits, keeps its rows and loses its class; a generated
+    /// column that no longer is one keeps its values and loses where they came from.
     fn alter_command(&mut self, alter: &'a AlterTableStmt, command: &'a AlterTableCmd) {
         let classes = match command.subtype() {
-            AlterTableType::AtDropInherit => self.classes_of(alter.relation.as_ref()),
+            AlterTableType::AtDropInherit | AlterTableType::AtDropExpression => self.classes_of(alter.relation.as_ref()),
             AlterTableType::AtDetachPartition | AlterTableType::AtDetachPartitionFinalize => {
                 let named = match command.def.as_deref().and_then(|def| def.node.as_ref()) {
                     Some(NodeEnum::PartitionCmd(part)) => part.name.as_ref(),

@@ -307,6 +307,8 @@ fn other_ways_round_are_refused() {
         ("ALTER SCHEMA public RENAME TO p", Refuse(NewName)),
         ("ALTER TABLE customers DETACH PARTITION customers_2024", Refuse(NewName)),
         ("ALTER TABLE customers_2024 NO INHERIT customers", Refuse(NewName)),
+        ("ALTER TABLE customers ALTER COLUMN gen_search DROP EXPRESSION", Refuse(NewName)),
+        ("ALTER TABLE orders ALTER COLUMN region DROP EXPRESSION", Pass),
         ("ALTER TABLE customers ADD COLUMN x int", Mask),
         ("CREATE FOREIGN TABLE f (email text) SERVER s", Refuse(OtherWay)),
         ("IMPORT FOREIGN SCHEMA public FROM SERVER s INTO x", Refuse(OtherWay)),
