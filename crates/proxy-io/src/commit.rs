@@ -2,13 +2,14 @@
 //!
 //! Sessions submit entries and wait for a [`Ticket`]. The committer's task is woken by the first submission
 //! and, since the runtime runs tasks in the order in which they were woken, runs after every session that
-//! the same turn had ready: all of them share one write. Where the store waits for the disk, the write is
+//! the same turn had ready: all of them share one write. It waits for as many further turns as add to it, up to
+//! [`BATCH_ENOUGH`]: a write costs more than a look at what is ready. Where the store waits for the disk, the write is
 //! done on a blocking thread and the next batch gathers meanwhile.
 //!
 //! Outcomes do not wait: they ride along with the next write, or go after [`OUTCOME_FLUSH`]. While the store
 //! does not accept they are kept and tried again, in order.
 
-use crate::limits::{OUTCOME_FLUSH, OUTCOMES_WAITING_MAX, UNWRITTEN_MAX};
+use crate::limits::{BATCH_ENOUGH, OUTCOME_FLUSH, OUTCOMES_WAITING_MAX, UNWRITTEN_MAX};
 use crate::services::Metrics;
 use parking_lot::Mutex;
 use proxy_core::{Accepted, Entry, Event, Ledger, SessionId, StoreError, Timestamp};
@@ -73,8 +74,25 @@ pub struct Ticket {
     count: usize,
 }
 
+/// A ticket's entries, in the log.
+#[derive(Debug)]
+pub struct Written {
+    batch: Arc<Batch>,
+    from: usize,
+    count: usize,
+}
+
+impl Written {
+    /// The entry that was submitted at this place.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<Accepted> {
+        let Some(Ok(accepted)) = self.batch.result.get() else { return None };
+        (at < self.count).then(|| accepted.get(self.from + at).copied()).flatten()
+    }
+}
+
 impl Future for Ticket {
-    type Output = Result<Vec<Accepted>, StoreError>;
+    type Output = Result<Written, StoreError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -86,7 +104,7 @@ impl Future for Ticket {
             }
         }
         match this.batch.result.get() {
-            Some(Ok(accepted)) => Poll::Ready(Ok(accepted.iter().skip(this.from).take(this.count).copied().collect())),
+            Some(Ok(_)) => Poll::Ready(Ok(Written { batch: this.batch.clone(), from: this.from, count: this.count })),
             Some(Err(error)) => Poll::Ready(Err(error.clone())),
             None => Poll::Pending,
         }
@@ -190,6 +208,23 @@ impl Committer {
         batch.finish(result);
     }
 
+    /// Lets the loop's next turns add to the batch, as long as they do.
+    async fn gather(&self) {
+        let mut awaited = self.awaited();
+        while awaited < BATCH_ENOUGH {
+            tokio::task::yield_now().await;
+            let now = self.awaited();
+            if now == awaited {
+                return;
+            }
+            awaited = now;
+        }
+    }
+
+    fn awaited(&self) -> usize {
+        self.gathering.lock().awaited
+    }
+
     /// Runs until the process ends, or `until` resolves; then writes what is left.
     pub async fn run(&self, ledger: &Ledger, metrics: &dyn Metrics, until: impl Future<Output = ()>) {
         tokio::pin!(until);
@@ -198,7 +233,7 @@ impl Committer {
         loop {
             tokio::select! {
                 biased;
-                () = self.wake.notified() => {}
+                () = self.wake.notified() => self.gather().await,
                 _ = tick.tick() => {}
                 () = &mut until => break,
             }
@@ -246,4 +281,118 @@ fn unnumber(entries: Vec<Entry>, flags: Flags) -> Vec<(Submission, bool)> {
             (Submission { time: entry.time, session, event: entry.event }, awaited)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Committer, Sequence, Submission};
+    use crate::services::Metrics;
+    use parking_lot::Mutex;
+    use proxy_core::session::CloseReason;
+    use proxy_core::{Entry, Event, Ledger, SessionId, Store, StoreError, Timestamp};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::sync::oneshot;
+
+    /// Keeps what was written, one vector for each write.
+    #[derive(Default)]
+    struct Memory {
+        writes: Mutex<Vec<Vec<Entry>>>,
+        full: AtomicBool,
+    }
+
+    impl Store for Memory {
+        fn append(&self, entries: &[Entry]) -> Result<u64, StoreError> {
+            if self.full.load(Ordering::SeqCst) {
+                return Err(StoreError::DiskFull { free: 0, needed: 1 });
+            }
+            let mut writes = self.writes.lock();
+            let first = writes.iter().map(Vec::len).sum::<usize>() as u64;
+            writes.push(entries.to_vec());
+            Ok(first)
+        }
+
+        fn blocks(&self) -> bool {
+            false
+        }
+    }
+
+    impl Memory {
+        /// Each write as the numbers of its entries in their session.
+        fn numbers(&self) -> Vec<Vec<u64>> {
+            let number = |entry: &Entry| entry.session.map(|(_, number)| number).expect("an entry of a session");
+            self.writes.lock().iter().map(|write| write.iter().map(number).collect()).collect()
+        }
+    }
+
+    struct Silent;
+
+    impl Metrics for Silent {
+        fn connected(&self, _: &'static str) {}
+        fn login(&self, _: &'static str, _: bool) {}
+        fn closed(&self, _: &'static str, _: &CloseReason) {}
+        fn decided(&self, _: &'static str) {}
+        fn moved(&self, _: u64, _: u64) {}
+        fn committed(&self, _: usize, _: bool) {}
+    }
+
+    /// Runs `test` beside a committer, on one event loop, as a worker does.
+    fn with_committer<F: Future<Output = ()>>(test: impl FnOnce(Arc<Committer>, Arc<Memory>, Sequence) -> F) {
+        let store = Arc::<Memory>::default();
+        let committer = Arc::new(Committer::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let ledger = Ledger::new(store.clone());
+            let (stop, stopped) = oneshot::channel::<()>();
+            let writer = {
+                let committer = committer.clone();
+                tokio::spawn(async move { committer.run(&ledger, &Silent, async { drop(stopped.await) }).await })
+            };
+            test(committer, store, Sequence::default()).await;
+            drop(stop);
+            writer.await.expect("the committer ends");
+        });
+    }
+
+    fn entry(sequence: &Sequence) -> Submission {
+        let session = Some((SessionId([7; 16]), sequence.clone()));
+        Submission { time: Timestamp::from_seconds(1), session, event: Event::Heartbeat }
+    }
+
+    #[test]
+    fn what_the_next_turn_adds_shares_the_write() {
+        with_committer(|committer, store, sequence| async move {
+            let first = committer.submit([entry(&sequence)]);
+            tokio::task::yield_now().await;
+            let second = committer.submit([entry(&sequence), entry(&sequence)]);
+            let (first, second) = (first.await.expect("accepted"), second.await.expect("accepted"));
+            assert_eq!(store.numbers(), [[0, 1, 2]]);
+            assert!(first.get(0).is_some() && first.get(1).is_none());
+            assert!(second.get(1).is_some() && second.get(2).is_none());
+            assert_ne!(first.get(0).map(|a| a.index()), second.get(0).map(|a| a.index()));
+        });
+    }
+
+    #[test]
+    fn a_lone_entry_does_not_wait_for_others() {
+        with_committer(|committer, store, sequence| async move {
+            for number in 0..3 {
+                committer.submit([entry(&sequence)]).await.expect("accepted");
+                assert_eq!(store.numbers().len(), number + 1);
+            }
+        });
+    }
+
+    #[test]
+    fn while_the_store_refuses_outcomes_are_kept_and_the_numbers_have_no_gap() {
+        with_committer(|committer, store, sequence| async move {
+            store.full.store(true, Ordering::SeqCst);
+            committer.submit_later(entry(&sequence));
+            let refused = committer.submit([entry(&sequence)]).await;
+            assert_eq!(refused.expect_err("the disk is full"), StoreError::DiskFull { free: 0, needed: 1 });
+            store.full.store(false, Ordering::SeqCst);
+            committer.submit([entry(&sequence)]).await.expect("accepted");
+            assert_eq!(store.numbers(), [[0, 1]], "the outcome first, and the refused entry left no number");
+        });
+    }
 }

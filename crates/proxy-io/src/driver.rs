@@ -84,19 +84,38 @@ struct Side {
     moved: u64,
 }
 
-/// Timers of a session, by what they are for. One `Sleep` waits for the earliest.
+/// What a session may wait for no longer.
+#[derive(Debug, Clone, Copy)]
+enum Deadline {
+    Login,
+    Expiry,
+    Session,
+    Closing,
+}
+
+/// Deadlines of a session, by what they are for. One `Sleep` waits for the earliest.
 #[derive(Debug, Default)]
 struct Deadlines {
-    login: Option<Instant>,
-    expiry: Option<Instant>,
-    session: Option<Instant>,
-    closing: Option<Instant>,
+    at: [Option<Instant>; 4],
+    /// One was set since the `Sleep` was.
+    changed: bool,
 }
 
 impl Deadlines {
+    fn set(&mut self, what: Deadline, at: Option<Instant>) {
+        self.at[what as usize] = at;
+        self.changed = true;
+    }
+
+    /// Takes it away, if it has passed by `now`.
+    fn take_due(&mut self, what: Deadline, now: Instant) -> bool {
+        let deadline = &mut self.at[what as usize];
+        deadline.is_some_and(|at| at <= now) && deadline.take().is_some()
+    }
+
     /// The earliest.
     fn next(&self) -> Option<Instant> {
-        [self.login, self.expiry, self.session, self.closing].into_iter().flatten().min()
+        self.at.into_iter().flatten().min()
     }
 }
 
@@ -132,6 +151,8 @@ struct Driver {
     deadlines: Deadlines,
     sleep: Pin<Box<Sleep>>,
     closing: Option<CloseReason>,
+    /// When this turn began.
+    now: Timestamp,
 }
 
 thread_local! {
@@ -196,6 +217,8 @@ impl Driver {
         let Setup { socket, session, peer, cancel_key, admission, spec, services, committer } = setup;
         let login = services.authenticate.begin(peer.clone());
         let deadline = Instant::now() + spec.login_timeout;
+        let mut deadlines = Deadlines::default();
+        deadlines.set(Deadline::Login, Some(deadline));
         Self {
             session,
             peer,
@@ -221,15 +244,17 @@ impl Driver {
             requests: Arc::default(),
             started: false,
             login_recorded: false,
-            deadlines: Deadlines { login: Some(deadline), ..Deadlines::default() },
+            deadlines,
             sleep: Box::pin(tokio::time::sleep_until(deadline)),
             closing: None,
+            now: wall_clock(),
             spec,
         }
     }
 
     /// Makes all the progress that can be made; `Ready` when the session is over.
     fn poll(&mut self, wakes: &Wakes, woken: Ready) -> Poll<CloseReason> {
+        self.now = wall_clock();
         self.ready.add(woken);
         self.client.blocked &= !woken.has(Source::Client);
         self.upstream.blocked &= !woken.has(Source::Upstream);
@@ -245,7 +270,7 @@ impl Driver {
             if let Some(reason) = self.over() {
                 return Poll::Ready(reason);
             }
-            if !progress {
+            if !progress && !self.deadlines.changed {
                 return Poll::Pending;
             }
         }
@@ -282,14 +307,14 @@ impl Driver {
 
     /// Feeds one input and carries out what follows.
     fn feed(&mut self, input: Input<'_>) {
-        let now = wall_clock();
+        let now = self.now;
         self.session.handle(now, input);
         self.carry_out(now);
     }
 
     /// Offers a peer's unread bytes to the session. What it takes may make the other's takeable.
     fn offer(&mut self, peer: Peer) {
-        let now = wall_clock();
+        let now = self.now;
         let (side, other) = match peer {
             Peer::Client => (&mut self.client, &mut self.upstream),
             Peer::Upstream => (&mut self.upstream, &mut self.client),
@@ -360,6 +385,9 @@ impl Driver {
 
     fn poll_deadlines(&mut self, wakes: &Wakes) -> bool {
         let mut progress = false;
+        if !std::mem::take(&mut self.deadlines.changed) && !self.ready.has(Source::Timer) {
+            return progress;
+        }
         loop {
             let Some(next) = self.deadlines.next() else { return progress };
             // A timer that is set for earlier is left: when it goes off, it is set for what is next then. So a
@@ -381,8 +409,7 @@ impl Driver {
     }
 
     fn deadline_passed(&mut self, at: Instant) {
-        let due = |deadline: &mut Option<Instant>| deadline.is_some_and(|d| d <= at) && deadline.take().is_some();
-        if due(&mut self.deadlines.closing) {
+        if self.deadlines.take_due(Deadline::Closing, at) {
             // The peer does not take what is left: it is dropped.
             self.client.output = Output::default();
             self.upstream.output = Output::default();
@@ -390,10 +417,10 @@ impl Driver {
             self.client.stream = None;
             self.upstream.stream = None;
         }
-        if due(&mut self.deadlines.login) {
+        if self.deadlines.take_due(Deadline::Login, at) {
             self.end(EndReason::LoginTimeout);
         }
-        if due(&mut self.deadlines.expiry) {
+        if self.deadlines.take_due(Deadline::Expiry, at) {
             // The clock may have been set back meanwhile: what counts is the wall clock.
             let now = wall_clock();
             let expires = self.opened.as_ref().and_then(|opened| opened.expires);
@@ -403,7 +430,7 @@ impl Driver {
                 None => {}
             }
         }
-        if due(&mut self.deadlines.session) {
+        if self.deadlines.take_due(Deadline::Session, at) {
             self.feed(Input::Deadline);
             self.offer_again();
         }
@@ -412,7 +439,7 @@ impl Driver {
     /// Sets the timer for the credential's expiry: at most a minute ahead, so that a clock that jumps is noticed.
     fn expire_at(&mut self, expires: Timestamp, now: Timestamp) {
         let left = Duration::from_micros(expires.micros_since(now)).min(Duration::from_secs(60));
-        self.deadlines.expiry = Some(Instant::now() + left);
+        self.deadlines.set(Deadline::Expiry, Some(Instant::now() + left));
     }
 
     /// Reads from one peer, if the other takes more, and feeds the session.
@@ -499,7 +526,8 @@ impl Driver {
         }
         self.closing = Some(reason);
         self.abandon_requests();
-        self.deadlines = Deadlines { closing: Some(Instant::now() + CLOSE_TIMEOUT), ..Deadlines::default() };
+        self.deadlines = Deadlines::default();
+        self.deadlines.set(Deadline::Closing, Some(Instant::now() + CLOSE_TIMEOUT));
     }
 
     /// Says goodbye, records the end.

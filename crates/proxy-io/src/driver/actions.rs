@@ -1,7 +1,7 @@
 //! Carries out what a session wants done, and brings back the answers.
 
 use super::wakes::Source;
-use super::{Driver, source, wall_clock};
+use super::{Deadline, Driver, source, wall_clock};
 use crate::commit::Submission;
 use crate::limits::CONNECT_TIMEOUT;
 use crate::registry::LiveSession;
@@ -53,7 +53,7 @@ impl Driver {
                     self.session.handle(now, Input::UpstreamAnswer(answer));
                 }
                 Action::Established => {
-                    self.deadlines.login = None;
+                    self.deadlines.set(Deadline::Login, None);
                     self.admission = None;
                     self.login = None;
                     self.answers = None;
@@ -66,7 +66,9 @@ impl Driver {
                     self.tell_completed(outcome.request, succeeded);
                     self.submit_later(now, Event::Outcome(outcome));
                 }
-                Action::SetDeadline(after) => self.deadlines.session = after.map(|after| Instant::now() + after),
+                Action::SetDeadline(after) => {
+                    self.deadlines.set(Deadline::Session, after.map(|after| Instant::now() + after));
+                }
                 Action::Cancel(key) => self.services.registry.cancel(&key),
                 Action::CancelUpstream { bytes, permit } => {
                     if permit.session() == self.peer.session {
@@ -264,7 +266,7 @@ impl Driver {
                 };
                 let last = opened.last.take();
                 if let Some(expires) = opened.expires {
-                    self.expire_at(expires, wall_clock());
+                    self.expire_at(expires, self.now);
                 }
                 self.opened = Some(opened);
                 self.feed(Input::Login(LoginReply::Accepted { last, upstream }));
@@ -289,7 +291,7 @@ impl Driver {
             connection,
             reason,
         };
-        self.committer.submit_later(Submission { time: wall_clock(), session: None, event });
+        self.committer.submit_later(Submission { time: self.now, session: None, event });
     }
 
     /// The entry that opens the session.

@@ -1,7 +1,7 @@
 //! Decide, record, answer: what happens between a request and its permit.
 
 use super::{Driver, wall_clock};
-use crate::commit::{Submission, Ticket};
+use crate::commit::{Submission, Ticket, Written};
 use crate::limits::DECIDE_INLINE_MAX;
 use crate::services::{BoxFuture, HeldRequest, HoldOutcome};
 use aws_lc_rs::digest;
@@ -10,8 +10,8 @@ use proxy_core::pipeline::{Approval, ApprovalRule, NotReady};
 use proxy_core::record::{ApprovalStep, RequestRecord};
 use proxy_core::session::{Answer, Denial, DenialKind, Input, Notice};
 use proxy_core::{
-    Accepted, Decision, DenyReason, Event, Parameter, Request, RequestId, RequestKind, SessionAuthorizer, Statement, StoreError,
-    Timestamp, Verdict,
+    Decision, DenyReason, Event, Parameter, Request, RequestId, RequestKind, SessionAuthorizer, Statement, StoreError, Timestamp,
+    Verdict,
 };
 use std::fmt::Write as _;
 use std::future::Future;
@@ -120,9 +120,10 @@ impl Driver {
 
     /// Decides the requests at the front, up to the first that is not simply allowed, and submits them.
     fn decide_batch(&mut self, tries: u32) {
-        let now = wall_clock();
-        let mut submissions = Vec::new();
-        let mut decided = Vec::new();
+        let now = self.now;
+        // A held request has two entries; it ends the batch.
+        let mut submissions = Vec::with_capacity(self.undecided.len());
+        let mut decided = Vec::with_capacity(self.undecided.len());
         while let Some(request) = self.undecided.pop_front() {
             if statement_length(&request) > DECIDE_INLINE_MAX {
                 if decided.is_empty() {
@@ -201,7 +202,7 @@ impl Driver {
 
     fn submit_one(&mut self, request: Request, decision: Decision) {
         let (mut submissions, mut decided) = (Vec::new(), Vec::new());
-        self.push_decided(wall_clock(), request, decision, &mut submissions, &mut decided);
+        self.push_decided(self.now, request, decision, &mut submissions, &mut decided);
         if !decided.is_empty() {
             self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions), decided };
         }
@@ -266,7 +267,7 @@ impl Driver {
         self.answer(request.id, Answer::Denied(denial));
     }
 
-    fn committed(&mut self, result: Result<Vec<Accepted>, StoreError>, decided: Vec<(Request, Decision, usize)>) {
+    fn committed(&mut self, result: Result<Written, StoreError>, decided: Vec<(Request, Decision, usize)>) {
         let accepted = match result {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -281,11 +282,11 @@ impl Driver {
             if self.closing.is_some() {
                 return;
             }
-            let permit = accepted.get(at).and_then(|accepted| decision.permit(self.peer.session, &request, accepted));
+            let permit = accepted.get(at).and_then(|accepted| decision.permit(self.peer.session, &request, &accepted));
             match (permit, &decision.verdict) {
                 (Some(permit), _) => {
                     if request.kind == RequestKind::Connect {
-                        self.session_opened(wall_clock());
+                        self.session_opened(self.now);
                     }
                     self.answer(request.id, Answer::Permitted { permit, disclosure: decision.disclosure });
                 }
@@ -306,7 +307,7 @@ impl Driver {
     }
 
     fn hold(&mut self, request: Request, decision: Decision, rule: ApprovalRule) {
-        let now = wall_clock();
+        let now = self.now;
         let Some(opened) = &self.opened else { return };
         let digest = statement_digest(&request);
         let timeout = self.spec.hold_timeout;
@@ -363,7 +364,7 @@ impl Driver {
     }
 
     fn hold_ended(&mut self, holding: Holding, outcome: HoldOutcome) {
-        let now = wall_clock();
+        let now = self.now;
         let Holding { request, decision, digest, .. } = holding;
         let HoldOutcome { step, by, reason } = outcome;
         if step == ApprovalStep::Approved {
@@ -401,10 +402,10 @@ impl Driver {
         self.answer(request.id, Answer::Denied(denial));
     }
 
-    fn approved(&mut self, result: Result<Vec<Accepted>, StoreError>, request: Request, decision: Decision) {
+    fn approved(&mut self, result: Result<Written, StoreError>, request: Request, decision: Decision) {
         let answer = match result {
             Err(error) => Answer::Denied(self.store_denial(request.id, &error)),
-            Ok(accepted) => match accepted.first().and_then(|accepted| decision.permit(self.peer.session, &request, accepted)) {
+            Ok(accepted) => match accepted.get(0).and_then(|accepted| decision.permit(self.peer.session, &request, &accepted)) {
                 Some(permit) => Answer::Permitted { permit, disclosure: decision.disclosure },
                 None => Answer::Denied(self.store_denial(request.id, &StoreError::Closed)),
             },

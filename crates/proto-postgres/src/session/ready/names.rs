@@ -9,7 +9,7 @@
 use crate::facts::NameEffects;
 use bytes::Bytes;
 use proxy_core::RequestId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A prepared statement.
@@ -67,13 +67,13 @@ struct Change<T> {
 /// Names of one sort, confirmed and asked for.
 #[derive(Debug)]
 struct Table<T> {
-    settled: HashMap<Bytes, T>,
+    settled: BTreeMap<Bytes, T>,
     changes: VecDeque<Change<T>>,
 }
 
 impl<T: Clone> Table<T> {
     fn new() -> Self {
-        Self { settled: HashMap::new(), changes: VecDeque::new() }
+        Self { settled: BTreeMap::new(), changes: VecDeque::new() }
     }
 
     fn find(&self, name: &[u8], epoch: u64) -> Found<T> {
