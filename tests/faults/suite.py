@@ -27,6 +27,7 @@ os.environ.setdefault("SP_USER", "")
 os.environ.setdefault("SP_SSLROOTCERT", "")
 
 import psycopg
+from collector import Collector
 from suite import Skip, behaviour, run, same
 
 PG = SCRATCH / "pg"
@@ -566,6 +567,81 @@ def attempt_read(descriptor):
         return os.read(descriptor, 1 << 16).decode()
     except BlockingIOError:
         return ""
+
+
+def documented(file):
+    """The first column of a reference's tables, by the heading above."""
+    found, heading = {}, ""
+    for line in (ROOT / "docs/reference" / file).read_text().splitlines():
+        if line.startswith("#"):
+            heading = line.strip("#` ")
+        elif line.startswith("| `"):
+            found.setdefault(heading, set()).add(line.split("`")[1])
+    return found
+
+
+@behaviour
+def spans_arrive_as_documented_and_carry_no_literal():
+    secret = "literal-4711"
+    with Collector() as collector:
+        with gateway("traces", f'\n[telemetry]\notlp = "{collector.url}"\n') as g:
+            token = g.token()
+            with g.connect(token) as c:
+                same(c.execute(f"SELECT '{secret}' /* {secret} */").fetchone(), (secret,))
+                c.execute("SELECT email FROM customers WHERE name = %s LIMIT 2", (secret,))
+                fails(lambda: c.execute(f"SELECT * FROM secrets WHERE '{secret}' = '{secret}'"), "42501")
+                fails(lambda: c.execute(f"SELECT ('{secret}' || 1)::int"), "22P02")
+            session = json.loads(g.cli("sessions", "list", "--json"))[0]["id"]
+        found = [span for span in collector.spans if span["attributes"]["sallyport.session.id"] == session]
+    known = documented("traces.md")
+    for span in found:
+        assert span["name"] in known and set(span["attributes"]) <= known[span["name"]], span
+        same(span["service"], "sallyport")
+        assert span["start"] <= span["end"] and abs(span["end"] / 1e9 - time.time()) < 60, span
+    whole = [span for span in found if span["name"] == "sallyport.session"]
+    same([(span["parent"], span["attributes"]["sallyport.principal"], span["attributes"]["sallyport.requests"]) for span in whole],
+         [("", "dev/fault", 4)])
+    statements = sorted((span for span in found if span["name"] == "sallyport.statement"), key=lambda span: span["attributes"]["sallyport.request"])
+    assert all(span["parent"] == whole[0]["id"] and span["trace"] == whole[0]["trace"] for span in statements), statements
+    verdicts = [(span["attributes"]["sallyport.verdict"], span["attributes"].get("sallyport.outcome"), span["error"]) for span in statements
+                if span["attributes"]["sallyport.request.kind"] != "prepare"]
+    same(verdicts, [("allow", "completed", False), ("allow", "completed", False), ("deny", None, True), ("allow", "failed", True)])
+    assert any(span["attributes"].get("sallyport.columns.masked") == 1 for span in statements), statements
+    assert any(span["attributes"].get("sallyport.policies") == ["no-secrets"] for span in statements), statements
+    assert any(span["attributes"].get("db.response.status_code") == "22P02" for span in statements), statements
+    pg = read_env(PG / "env")
+    for private in (secret, token, pg["PG_PASSWORD"], pg["PG_SUPERPASSWORD"], "customers", "FROM"):
+        assert private.encode() not in collector.bytes, f"{private} is in a trace"
+
+
+@behaviour
+def a_collector_that_is_away_holds_nothing_up():
+    with gateway("no-collector", '\n[telemetry]\notlp = "http://127.0.0.1:9"\n') as g:
+        started = time.monotonic()
+        for _ in range(50):
+            g.alive()
+        g.stop()
+        assert time.monotonic() - started < 20
+
+
+@behaviour
+def a_collector_that_never_answers_holds_nothing_up():
+    with socket.socket() as collector:
+        collector.bind(("127.0.0.1", 0))
+        collector.listen()
+        url = f"http://127.0.0.1:{collector.getsockname()[1]}"
+        with gateway("hanging-collector", f'\n[telemetry]\notlp = "{url}"\n') as g:
+            # More statements than the queue of spans holds.
+            with g.connect() as c:
+                started = time.monotonic()
+                for _ in range(5000):
+                    c.execute("SELECT 1")
+                took = time.monotonic() - started
+                assert took < 20, f"5000 statements took {took:.1f} s"
+            started = time.monotonic()
+            g.stop()
+            took = time.monotonic() - started
+            assert took < 12, f"the end took {took:.1f} s"
 
 
 @behaviour

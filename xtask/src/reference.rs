@@ -4,8 +4,13 @@ use crate::{Failure, cargo, output, root};
 use std::path::PathBuf;
 
 /// Each reference and its file.
-const REFERENCES: [(&str, &str); 4] =
-    [("config", "config.md"), ("cli", "cli.md"), ("metrics", "metrics.md"), ("schema", "policy-schema.md")];
+const REFERENCES: [(&str, &str); 5] = [
+    ("config", "config.md"),
+    ("cli", "cli.md"),
+    ("metrics", "metrics.md"),
+    ("traces", "traces.md"),
+    ("schema", "policy-schema.md"),
+];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -12,4 +12,5 @@ pub mod metrics;
 pub mod serve;
 pub mod target;
 pub mod telemetry;
+pub mod traces;
 pub mod view;

@@ -1,5 +1,5 @@
-//! Logs and traces of the gateway itself. Everything else emits `tracing` events and spans; this is the one
-//! place that says where they go.
+//! Where logs and traces of the gateway itself go. Everything else emits `tracing` events; spans are made by
+//! [`crate::traces`].
 //!
 //! Log lines go to a duplicate of standard error. The SQL grammar's C library may point descriptor 2 elsewhere for the
 //! length of a parse (it is a switch in its source), and what another thread wrote there meanwhile would be lost.
@@ -8,7 +8,7 @@ use crate::config::{LogFormat, Telemetry};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -42,6 +42,14 @@ pub enum TelemetryError {
 #[derive(Debug)]
 #[must_use = "traces that were not sent yet are lost when it is dropped early"]
 pub struct Guard(Option<SdkTracerProvider>);
+
+impl Guard {
+    /// What makes spans, where they are to be sent somewhere.
+    #[must_use]
+    pub fn tracer(&self) -> Option<SdkTracer> {
+        self.0.as_ref().map(|provider| provider.tracer("sallyport"))
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -89,8 +97,7 @@ pub fn init(telemetry: &Telemetry) -> Result<Guard, TelemetryError> {
         Box::new(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer))
     };
     let provider = telemetry.otlp.as_deref().map(tracer).transpose()?;
-    let traces = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("sallyport")));
-    Registry::default().with(lines).with(traces).with(filter).try_init().map_err(|_| TelemetryError::Twice)?;
+    Registry::default().with(lines).with(filter).try_init().map_err(|_| TelemetryError::Twice)?;
     log_panics();
     Ok(Guard(provider))
 }

@@ -22,6 +22,8 @@ enum What {
     Cli,
     /// Names at /metrics
     Metrics,
+    /// Spans and their attributes
+    Traces,
     /// The schema of policies
     Schema,
 }
@@ -31,6 +33,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         What::Config => crate::config::reference(),
         What::Cli => command_line(),
         What::Metrics => crate::metrics::reference(),
+        What::Traces => crate::traces::reference(),
         What::Schema => policy_schema(),
     };
     output.line(text.trim_end());

@@ -384,6 +384,6 @@ pub const KEYS: &[Key] = &[
         "URL",
         "(none)",
         "\"http://127.0.0.1:4318\"",
-        "Where to send OpenTelemetry traces (OTLP over HTTP). No spans are made yet: nothing is sent.",
+        "Where to send OpenTelemetry traces (OTLP over HTTP): see traces.md.",
     ),
 ];

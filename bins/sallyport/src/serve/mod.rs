@@ -19,16 +19,18 @@ use crate::cli::control::cannot_open;
 use crate::config::{self, Address, Config, Durability, ListenerProtocol};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::telemetry;
+use crate::traces::TracedStore;
 use adapters::{Board, Counters};
 use authenticate::Gate;
 use catalogs::Catalogs;
+use opentelemetry_sdk::trace::SdkTracer;
 use parking_lot::RwLock;
 use parts::{masks, policies, verifier};
 use policy::PolicyEngine;
 use proto_postgres::{ClientTls, PostgresSession, SessionConfig};
 use proxy_core::record::{Entry, Event};
 use proxy_core::session::EndReason;
-use proxy_core::{Ledger, Timestamp};
+use proxy_core::{Ledger, Store, Timestamp};
 use proxy_io::worker::ListenAddress;
 use proxy_io::{Control, ListenerSpec, Registry, Services, SessionSeed, Workers};
 use std::path::Path;
@@ -110,16 +112,16 @@ pub fn run(file: &Path) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::finding(format!("the event loop cannot be started: {error}")))?;
-    let _telemetry =
+    let telemetry =
         runtime.block_on(async { telemetry::init(&config.telemetry) }).map_err(|error| Failure::finding(error.to_string()))?;
     for warning in &config.warnings {
         tracing::warn!(line = warning.line, remedy = warning.remedy, "{}", warning.what);
     }
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, telemetry.tracer()))
 }
 
-async fn serve(config: Arc<Config>) -> Result<(), Failure> {
-    let gateway = start(config.clone())?;
+async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Failure> {
+    let gateway = start(config.clone(), tracer)?;
     let board = ApprovalBoard::new(config.limits.held_max);
     let stop = CancellationToken::new();
     start_admin(&gateway, &board, &stop)?;
@@ -166,7 +168,7 @@ fn finding(what: &str) -> impl Fn(String) -> Failure + '_ {
 }
 
 /// Opens the store and makes every part that needs no socket.
-fn start(config: Arc<Config>) -> Result<Arc<Gateway>, Failure> {
+fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>, Failure> {
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|error| Failure::finding(format!("{}: {error}", config.data_dir.display())))?;
     let set = policies(&config)?;
@@ -188,8 +190,13 @@ fn start(config: Arc<Config>) -> Result<Arc<Gateway>, Failure> {
     let gate = Gate::new(&config, verifier).map_err(finding("logins cannot be set up"))?;
     let certificates = Certificates::load(config.tls.as_ref()).map_err(finding("the certificate cannot be used"))?;
     let metrics = Metrics::new();
+    let metered: Arc<dyn Store> = Arc::new(MeteredStore::new(store.clone(), &metrics));
+    let recorded = match tracer {
+        Some(tracer) => Arc::new(TracedStore::new(metered, tracer)),
+        None => metered,
+    };
     let gateway = Arc::new(Gateway {
-        ledger: Ledger::new(Arc::new(MeteredStore::new(store.clone(), &metrics))),
+        ledger: Ledger::new(recorded),
         store,
         engine,
         gate,
