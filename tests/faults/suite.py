@@ -277,6 +277,54 @@ def actions(g):
     return [f"{entry['action']}: {entry['object']}" for entry in map(json.loads, lines)]
 
 
+class Relay:
+    """Between the gateway and the server: passes everything, and keeps what the gateway sent on each connection."""
+
+    def __enter__(self):
+        self.sent, self.server = [], int(read_env(PG / "env")["PG_PORT"])
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near = self.listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self.server))
+                sent = bytearray()
+                self.sent.append(sent)
+                threading.Thread(target=self.copy, args=(near, far, sent), daemon=True).start()
+                threading.Thread(target=self.copy, args=(far, near, bytearray()), daemon=True).start()
+
+    def copy(self, source, sink, kept):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                kept += data
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+
+@behaviour
+def cancel_request_goes_over_tls():
+    with Relay() as relay, gateway("cancel-tls", UPSTREAM_PORT=str(relay.port)) as g:
+        c = g.connect()
+        before = len(relay.sent)
+        threading.Timer(1, c.cancel).start()
+        started = time.monotonic()
+        fails(lambda: c.execute("SELECT pg_sleep(30)"), "57014")
+        assert time.monotonic() - started < 10
+        same(c.execute("SELECT 1").fetchone(), (1,))
+        assert len(relay.sent) > before, "no connection for the cancel request"
+        # SSLRequest, then nothing but TLS: a cancel request in the clear has the code 80877102.
+        for sent in relay.sent:
+            same((bytes(sent[:8]).hex(), sent[8]), ("0000000804d2162f", 0x16))
+            assert b"\x04\xd2\x16\x2e" not in sent, "a cancel request in the clear"
+
+
 @behaviour
 def kill_of_all_sessions_of_a_principal():
     with gateway("kill-all") as g:

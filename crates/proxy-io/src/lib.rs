@@ -13,6 +13,7 @@
 //!
 //! Start reading at [`worker`], then [`driver`].
 
+mod cancel;
 pub mod commit;
 pub mod driver;
 pub mod limits;

@@ -37,6 +37,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a TLS handshake (10 s).
 pub const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time to tell a target to cancel, with the TLS handshake (10 s).
+pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Time for a closing session to write what is left (5 s).
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -2,6 +2,7 @@
 
 use super::wakes::Source;
 use super::{Deadline, Driver, source, wall_clock};
+use crate::cancel;
 use crate::commit::Submission;
 use crate::limits::CONNECT_TIMEOUT;
 use crate::registry::LiveSession;
@@ -172,14 +173,10 @@ impl Driver {
 
     fn cancel_upstream(&self, bytes: Bytes) {
         let Some(opened) = &self.opened else { return };
-        let UpstreamEndpoint { host, port, .. } = &opened.upstream;
-        let (host, port, session) = (host.clone(), *port, self.peer.session);
+        let UpstreamEndpoint { host, port, tls, .. } = &opened.upstream;
+        let (host, port, tls, session) = (host.clone(), *port, tls.clone(), self.peer.session);
         tokio::spawn(async move {
-            let sent = async {
-                let mut socket = connect(&host, port).await?;
-                socket.write_all(&bytes).await?;
-                socket.shutdown().await
-            };
+            let sent = async { cancel::send(connect(&host, port).await?, tls, &bytes).await };
             if let Err(error) = sent.await {
                 tracing::warn!(%session, %error, "the upstream could not be told to cancel");
             }
