@@ -1,11 +1,13 @@
 # Two stages: build with everything that the native libraries need, ship the binary alone.
 #
 #   docker build -t sallyport .
+#   install -d -o 65532 -g 65532 gate                                                  # once, as root
 #   docker run --rm -v "$PWD/gate:/etc/sallyport" sallyport init /etc/sallyport        # once: a configuration to edit
 #   docker run -v "$PWD/gate:/etc/sallyport" -v sallyport-data:/var/lib/sallyport -p 5432:5432 sallyport
 #
-# In the configuration, set data_dir = "/var/lib/sallyport" and listen on 0.0.0.0 (ports over 1024, or add
-# the capability NET_BIND_SERVICE). The user is 65532: what is mounted must be readable by it.
+# In the configuration, set data_dir = "/var/lib/sallyport" and listen on 0.0.0.0 (ports over 1024, or add the
+# capability NET_BIND_SERVICE). The user is 65532: the mounted folder is its own, since it writes it once and reads
+# the private key in it. An issuer of kind "dev" is refused there: it is for listeners on loopback alone.
 
 FROM rust:1-bookworm AS build
 # libclang: bindings of RocksDB and of PostgreSQL's grammar. cmake: AWS-LC.

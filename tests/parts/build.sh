@@ -12,6 +12,7 @@ part_lint() {
   check lint:deny lint_deny
   check lint:reference cargo xtask reference --check
   check lint:scripts lint_scripts
+  check lint:packaging lint_packaging
 }
 
 # deny.toml. Known vulnerabilities are left out: their list is a Git repository, which CI does not reach.
