@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(os.environ["ROOT"])
@@ -95,6 +96,16 @@ class Gateway:
     def entries(self):
         """All log entries, as they are printed."""
         return self.cli("audit", "tail", "--json", "-n", "10000000").splitlines()
+
+    def scrape(self):
+        """What /metrics says."""
+        context = ssl.create_default_context(cafile=self.known["GW_CA"])
+        with urllib.request.urlopen(f"https://localhost:{self.known['GW_ADMIN_PORT']}/metrics", context=context) as answer:
+            return answer.read().decode()
+
+    def metrics(self):
+        """Each series, with its value."""
+        return dict(line.rsplit(" ", 1) for line in self.scrape().splitlines() if not line.startswith("#"))
 
     def rss(self):
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
@@ -456,6 +467,28 @@ def bad_policy_keeps_the_last_good_set():
         os.kill(g.pid, signal.SIGHUP)
         until("the live session meets the new set", lambda: isinstance(attempt(lambda: c.execute("SELECT count(*) FROM products")), psycopg.Error))
         g.alive()
+
+
+@behaviour
+def changed_listeners_take_effect_at_the_next_start_and_that_is_said():
+    with gateway("listeners") as g:
+        file, log = g.dir / "sallyport.toml", g.dir / "log/gateway.log"
+        assert "next start" not in g.cli("check")
+        port = call("bash", "-c", f'. "{ROOT}/scripts/lib.sh"; free_port').strip()
+        old = g.known["GW_PORT"]
+        file.write_text(file.read_text().replace(f"127.0.0.1:{old}", f"127.0.0.1:{port}"))
+        until("the log says so", lambda: "these settings take effect at the next start" in log.read_text(), 10)
+        assert "[[listener]]" in log.read_text()
+        g.alive()
+        assert "a change of [[listener]] takes effect at its next start" in g.cli("check")
+        same(g.metrics()["sallyport_waiting_for_restart"], "1")
+        g.stop()
+        g.known["GW_PORT"] = port
+        (g.dir / "env").write_text((g.dir / "env").read_text().replace(f"GW_PORT={old}", f"GW_PORT={port}"))
+        g.start()
+        g.alive()
+        assert "next start" not in g.cli("check")
+        same(g.metrics()["sallyport_waiting_for_restart"], "0")
 
 
 @behaviour

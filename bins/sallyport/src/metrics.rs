@@ -96,6 +96,7 @@ families! {
     AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Batches that the audit store refused; their requests were refused too.";
     AUDIT_HEALTHY = Gauge "sallyport_audit_healthy" [] "1 while the audit store accepts entries.";
     RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";
+    WAITING = Gauge "sallyport_waiting_for_restart" [] "Sections of the configuration whose changes take effect at the next start.";
     MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in use.";
     CPU = Counter "process_cpu_seconds_total" [] "CPU time of the process, user and system.";
     FDS = Gauge "process_open_fds" [] "Open file descriptors of the process.";

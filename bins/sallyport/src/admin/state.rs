@@ -87,6 +87,8 @@ pub struct Health {
     pub not_ready: Vec<String>,
     /// The active configuration's digest.
     pub configuration: String,
+    /// Sections of it in which the gateway still runs with what it was started with.
+    pub waiting_for_restart: Vec<&'static str>,
     /// The active policy set's version.
     pub policy: String,
     /// Seconds since the start.

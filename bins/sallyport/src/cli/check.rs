@@ -3,6 +3,7 @@
 use super::output::Tone;
 use super::remote::block_on;
 use super::{Failure, Output, load};
+use crate::admin::client::Client;
 use crate::config::{Config, Connection, Secret, TlsFiles};
 use crate::serve::parts::{masks, policies, verifier};
 use crate::target::inspect::inspect;
@@ -104,6 +105,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     if let Err(failure) = &verifier {
         report.add(Level::Error, &shown, &failure.message, "");
     }
+    running(&config, &mut report)?;
     if args.connect {
         block_on(async {
             if let Ok(verifier) = &verifier {
@@ -116,6 +118,24 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
         })?;
     }
     report.finish(&config)
+}
+
+/// What a gateway that runs here has of this file.
+fn running(config: &Config, report: &mut Report<'_>) -> Result<(), Failure> {
+    let client = Client::new(&config.admin_socket());
+    // None runs, or not for this user: then there is nothing to compare.
+    let Ok(status) = block_on(async { Ok(client.get("/api/v1/status").await) })? else { return Ok(()) };
+    if status["configuration"] != config.digest.as_str() {
+        let remedy = "it has not read it yet, or refused it: its log says why";
+        report.add(Level::Warning, "running gateway", "does not run with this file", remedy);
+    }
+    let waiting = status["waiting_for_restart"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+    let waiting = waiting.collect::<Vec<_>>().join(", ");
+    if !waiting.is_empty() {
+        let what = format!("a change of {waiting} takes effect at its next start");
+        report.add(Level::Warning, "running gateway", what, "restart it");
+    }
+    Ok(())
 }
 
 fn summary(config: &Config) -> String {

@@ -58,7 +58,11 @@ const fn entry(
 pub const SECTIONS: &[SectionDoc] = &[
     section("", "the top of the file", "Keys before the first `[section]`."),
     section("tls", "[tls]", "The certificate that clients see. The files are read again when they change."),
-    section("listener", "[[listener]]", "Where the gateway listens. One for each protocol, at least."),
+    section(
+        "listener",
+        "[[listener]]",
+        "Where the gateway listens. One for each protocol, at least. A change takes effect at the next start.",
+    ),
     section("issuer", "[[issuer]]", "Who may vouch for a caller."),
     section("connection", "[[connection]]", "A target, and how the gateway logs in to it."),
     section(

@@ -10,6 +10,7 @@ mod catalogs;
 mod credential;
 pub mod parts;
 mod reload;
+mod restart;
 mod tls;
 
 use crate::admin::{self, AdminState};
@@ -46,6 +47,8 @@ const END_GRACE: Duration = Duration::from_secs(5);
 struct Gateway {
     /// The configuration that is active.
     config: RwLock<Arc<Config>>,
+    /// The one that it was started with: some settings stay as they were until the next start.
+    started_with: Arc<Config>,
     store: Arc<audit_store::AuditStore>,
     ledger: Ledger,
     engine: PolicyEngine,
@@ -89,6 +92,7 @@ impl Gateway {
         admin::Health {
             not_ready,
             configuration: self.config().digest.clone(),
+            waiting_for_restart: restart::waiting_for_restart(&self.started_with, &self.config()),
             policy: self.engine.policies().version().to_string(),
             uptime_seconds: self.started.elapsed().as_secs(),
         }
@@ -207,6 +211,7 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
         started: std::time::Instant::now(),
         stopping: CancellationToken::new(),
         config: RwLock::new(config.clone()),
+        started_with: config.clone(),
     });
     let host = crate::cli::host_name().unwrap_or_else(|| "unknown".to_owned());
     let started = Event::GatewayStarted { version: env!("CARGO_PKG_VERSION").to_owned(), host };

@@ -1,6 +1,7 @@
 //! What changes while the gateway runs: files that are read again, the clock, the silence.
 
 use super::parts::{masks, policies, verifier};
+use super::restart::waiting_for_restart;
 use super::{Gateway, now};
 use crate::admin;
 use crate::config::{self, Config};
@@ -98,13 +99,14 @@ fn reload(gateway: &Gateway) {
                 gateway.gate.configure(config.clone(), verifier);
                 gateway.catalogs.configure(config.clone());
                 gateway.engine.set_masks(masks);
-                if config.listeners != old.listeners {
-                    tracing::warn!("changed listeners take effect at the next start");
-                }
                 *gateway.config.write() = config.clone();
                 gateway.metrics.counter(&family::RELOADS, &["configuration", "activated"]).inc();
                 end_orphans(gateway, &config);
                 tracing::info!(digest = config.digest, "the configuration was reloaded");
+                let waiting = waiting_for_restart(&gateway.started_with, &config);
+                if !waiting.is_empty() {
+                    tracing::warn!(settings = waiting.join(", "), "these settings take effect at the next start");
+                }
             }
             (Err(failure), _) | (_, Err(failure)) => refused("configuration", failure.to_string()),
         }

@@ -29,6 +29,7 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     state.metrics.gauge(&family::SESSIONS_OPEN, &[]).set(count(state.live.list().len()));
     state.metrics.gauge(&family::HELD, &[]).set(count(state.approvals.len()));
+    state.metrics.gauge(&family::WAITING, &[]).set(count((state.health)().waiting_for_restart.len()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render()).into_response()
 }
 
