@@ -726,6 +726,32 @@ def a_collector_that_never_answers_holds_nothing_up():
 
 
 @behaviour
+def metrics_are_those_that_are_documented():
+    with gateway("metrics") as g:
+        with g.connect() as c:
+            c.execute("SELECT email FROM customers LIMIT 1")
+            fails(lambda: c.execute("SELECT * FROM secrets"), "42501")
+        fails(lambda: g.connect("wrong"))
+        text = g.scrape()
+        shown = {line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE")}
+        known = {}
+        for line in (ROOT / "docs/reference/metrics.md").read_text().splitlines():
+            if line.startswith("| `"):
+                name, kind, labels = [cell.strip() for cell in line.split("|")[1:4]]
+                known[name.strip("`")] = (kind, set(re.findall(r"`(\w+)`", labels)))
+        for name, kind in shown.items():
+            same(kind, known[name][0])
+        for line in text.splitlines():
+            if not line.startswith("#"):
+                name, labels = re.match(r"(\w+)(?:\{(.*)\})?", line).groups()
+                base = name if name in known else re.sub(r"_(bucket|sum|count)$", "", name)
+                same(set(re.findall(r"(\w+)=", labels or "")) - {"le"}, known[base][1])
+        # Everything but what this conversation had no occasion for.
+        rare = {"sallyport_approvals_total", "sallyport_reloads_total", "sallyport_audit_failures_total"}
+        assert known.keys() - shown.keys() <= rare, known.keys() - shown.keys()
+
+
+@behaviour
 def clock_jumps():
     library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
     if library is None:

@@ -226,7 +226,13 @@ pub const KEYS: &[Key] = &[
         "\"payments\"",
         "Who answers for the target: shown in records and to reviewers.",
     ),
-    entry(("connection", "tags"), "table of texts", "(none)", "{ env = \"prod\" }", "Attributes for policies: `resource.tags`."),
+    entry(
+        ("connection", "tags"),
+        "table of texts",
+        "(none)",
+        "{ env = \"prod\" }",
+        "Attributes for policies: `resource.getTag(\"env\")`.",
+    ),
     entry(
         ("connection", "credential"),
         "table",
