@@ -29,7 +29,7 @@ os.environ.setdefault("SP_SSLROOTCERT", "")
 
 import psycopg
 from collector import Collector
-from suite import Skip, behaviour, run, same
+from suite import Skip, behaviour, nothing_clear, run, same
 
 PG = SCRATCH / "pg"
 
@@ -669,7 +669,7 @@ def spans_arrive_as_documented_and_carry_no_literal():
             token = g.token()
             with g.connect(token) as c:
                 same(c.execute(f"SELECT '{secret}' /* {secret} */").fetchone(), (secret,))
-                c.execute("SELECT email FROM customers WHERE name = %s LIMIT 2", (secret,))
+                c.execute("SELECT email FROM customers WHERE name <> %s", (secret,))
                 fails(lambda: c.execute(f"SELECT * FROM secrets WHERE '{secret}' = '{secret}'"), "42501")
                 fails(lambda: c.execute(f"SELECT ('{secret}' || 1)::int"), "22P02")
             session = json.loads(g.cli("sessions", "list", "--json"))[0]["id"]
@@ -693,6 +693,32 @@ def spans_arrive_as_documented_and_carry_no_literal():
     pg = read_env(PG / "env")
     for private in (secret, token, pg["PG_PASSWORD"], pg["PG_SUPERPASSWORD"], "customers", "FROM"):
         assert private.encode() not in collector.bytes, f"{private} is in a trace"
+    nothing_clear(collector.bytes)
+
+
+@behaviour
+def span_of_a_held_statement_says_what_came_of_it():
+    with Collector() as collector:
+        with gateway("traced-hold", f'\n[telemetry]\notlp = "{collector.url}"\n') as g:
+            with direct() as d:
+                product = d.execute("INSERT INTO products (sku, name, price) VALUES ('trace', 'trace', 1) RETURNING id").fetchone()[0]
+            c = g.connect()
+            delete = lambda: c.execute("DELETE FROM products WHERE id = %s", (product,))
+            threading.Timer(1, c.cancel).start()
+            fails(delete, "57014", "42501")
+            thread, result = in_background(delete)
+            one = until("it waits", lambda: waiting(g))[0]
+            time.sleep(0.5)
+            g.cli("approvals", "approve", one["id"])
+            thread.join(10)
+            same(result["outcome"].statusmessage, "DELETE 1")
+            c.close()
+    held = [span for span in collector.spans if span["attributes"].get("sallyport.verdict") == "hold"
+            and span["attributes"]["sallyport.request.kind"] != "prepare"]
+    said = [(span["attributes"].get("sallyport.approval"), span["attributes"].get("sallyport.outcome"), span["error"])
+            for span in sorted(held, key=lambda span: span["start"])]
+    same(said, [("withdrawn", None, True), ("approved", "completed", False)])
+    assert all(span["end"] - span["start"] >= 0.5e9 for span in held), held
 
 
 @behaviour
