@@ -302,6 +302,16 @@ fn without_a_catalogue_what_may_be_masked_is_refused() {
 }
 
 #[test]
+fn what_is_not_understood_waits_for_a_catalogue_as_well() {
+    let catalogs = Arc::new(Catalogs::default());
+    catalogs.find_at_next_refresh(shop());
+    let engine = PolicyEngine::new(set("permit (principal, action, resource);"), email_rules(), catalogs.clone());
+    let mut caller = Caller::new(&engine, &facts());
+    assert_eq!(word(&caller.sql("SET standard_conforming_strings = off")), "allow", "the first statement, of one who sees all");
+    assert_eq!(catalogs.refreshes(), 1);
+}
+
+#[test]
 fn a_name_that_is_not_in_the_catalogue_is_looked_for_once() {
     let (engine, catalogs) = on_shop(PERMIT_ALL);
     let mut caller = Caller::new(&engine, &facts());

@@ -68,8 +68,10 @@ impl Decider {
         if self.refresh.is_unfinished(request) {
             return Err(self.refresh(now, request));
         }
-        let names = !analysis.relations.is_empty() || !analysis.functions.is_empty() || analysis.unresolved;
         let blind = self.is_blind();
+        let names = !analysis.relations.is_empty() || !analysis.functions.is_empty() || analysis.unresolved;
+        // What is not understood could show anything: that, too, is only told of a catalogue.
+        let names = names || (blind && !analysis.facts.unknown.is_empty());
         if names && (self.changes.stale || blind) {
             match self.refresh.outcome(&*self.shared.catalogs, &self.session.target, (self.changes.epoch, !blind), now) {
                 Outcome::None => return Err(self.refresh(now, request)),
