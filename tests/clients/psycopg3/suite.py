@@ -278,6 +278,19 @@ def masked_expression():
                 pass
 
 
+@policy
+def masked_in_errors():
+    with connect() as c:
+        for code, statement in failures():
+            try:
+                c.execute(statement)
+            except psycopg.Error as error:
+                fields = [str(error)] + [getattr(error.diag, name) for name in dir(error.diag) if name.islower() and name[0] != "_"]
+                quotes_nothing(code, error.sqlstate, repr(fields))
+            else:
+                raise AssertionError(f"no error: {statement}")
+
+
 @behaviour
 def large_result():
     with connect() as c:
