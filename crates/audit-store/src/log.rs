@@ -205,6 +205,11 @@ impl Gap {
     }
 }
 
+/// What is wrong with a log that ends before what it is known to have had.
+pub(crate) fn lost(end: u64, synced: u64) -> String {
+    format!("entries {end} to {} were on the disk and are missing", synced.saturating_sub(1))
+}
+
 /// The first gap, where none is before `from`.
 pub(crate) fn gap(db: &Db, from: u64) -> Result<Option<Gap>, StoreError> {
     let mut chunks = Chunks::new(db, true)?;

@@ -43,8 +43,12 @@ pub fn damage(dir: &Path, options: &Options) -> Result<Option<Damage>, StoreErro
     }
     match Db::open_read_only(dir, options, Some(Recovery::Refuse)) {
         Ok(db) => {
-            let gap = gap(&db)?;
-            Ok(gap.map(|gap| Damage { what: gap.words(), kept: gap.first, dropped: gap.after }))
+            let (end, synced) = (log::end(&db)?, db.synced()?);
+            Ok(match gap(&db)? {
+                Some(gap) => Some(Damage { what: gap.words(), kept: gap.first, dropped: gap.after }),
+                None if synced > end => Some(Damage { what: log::lost(end, synced), kept: end, dropped: 0 }),
+                None => None,
+            })
         }
         Err(StoreError::Corrupt(what)) => behind(dir, options, what).map(Some),
         Err(other) => Err(other),

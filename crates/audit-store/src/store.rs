@@ -547,6 +547,8 @@ fn whole_end(db: &Db, recovery: Recovery) -> Result<u64, StoreError> {
     let synced = db.synced()?;
     let gap = log::gap(db, synced.min(end))?;
     let kept = match gap {
+        // They were on the disk when that was noted: it has lost them since.
+        None if synced > end && recovery == Recovery::Refuse => return Err(StoreError::Corrupt(log::lost(end, synced))),
         None => end,
         Some(gap) if recovery == Recovery::DropDamagedTail => gap.first,
         Some(gap) => return Err(StoreError::Corrupt(gap.words())),

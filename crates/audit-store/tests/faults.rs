@@ -361,6 +361,45 @@ fn entries_that_are_missing_before_others_are_damage() {
     assert_eq!(audit_store::damage(&aside, &options()), Ok(Some(damage)));
 }
 
+/// What was noted as being on the disk cannot go by a power loss.
+#[test]
+fn entries_that_were_on_the_disk_and_are_missing_at_the_end_are_damage() {
+    let made = tempfile::tempdir().unwrap();
+    let dir = made.path().join("copy");
+    std::fs::create_dir_all(&dir).unwrap();
+    {
+        let live = made.path().join("audit");
+        let store = AuditStore::open(&live, options()).unwrap();
+        for n in 0..60 {
+            store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+        }
+        store.sync().unwrap();
+        // The note is written with the index, which follows the log: it comes after the entry that it is made for.
+        std::thread::sleep(Duration::from_millis(800));
+        store.append(&[request(1, 60, 61, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+        std::thread::sleep(Duration::from_millis(800));
+        for file in std::fs::read_dir(&live).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), dir.join(file.file_name())).unwrap();
+        }
+    }
+    let wal = files(&dir, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let bytes = std::fs::read(&wal).unwrap();
+    let starts = records(&bytes);
+    // The last record is the index's; of the log before it, twenty entries are lost.
+    std::fs::write(&wal, &bytes[..starts[starts.len() - 24]]).unwrap();
+    std::fs::write(wal.with_file_name("000900.log"), &bytes[starts[starts.len() - 2]..]).unwrap();
+    let error = AuditStore::open(&dir, options()).err().unwrap();
+    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("were on the disk and are missing")), "{error}");
+    let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
+    assert!(damage.what.contains(&format!("entries {} to ", damage.kept)) && damage.dropped == 0, "{damage:?}");
+    assert!((30..50).contains(&damage.kept), "{damage:?}");
+    let (store, _) = audit_store::repair(&dir, options()).unwrap();
+    assert_eq!(store.append(&[request(1, damage.kept, 62, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
+    store.close().unwrap();
+    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(damage.kept + 1));
+}
+
 #[test]
 fn a_torn_last_record_is_dropped_alone() {
     let made = tempfile::tempdir().unwrap();
