@@ -328,6 +328,27 @@ fn a_name_that_is_not_in_the_catalogue_is_looked_for_once() {
 }
 
 #[test]
+fn what_another_session_changed_is_waited_for_as_well() {
+    let (engine, catalogs) = masked(PERMIT_ALL);
+    let mut one = Caller::new(&engine, &facts());
+    let mut other = Caller::new(&engine, &facts());
+    assert_eq!(word(&other.sql("SELECT (SELECT total FROM orders LIMIT 1) FROM customers")), "allow");
+    assert_eq!(word(&one.sql("ALTER TABLE orders RENAME COLUMN total TO sum")), "allow");
+    assert_eq!(catalogs.refreshes(), 0);
+    // Remembered as it is, it could mean a column of customers now.
+    other.sql("SELECT (SELECT total FROM orders LIMIT 1) FROM customers");
+    assert_eq!(catalogs.refreshes(), 1);
+    other.sql("SELECT total FROM orders");
+    Caller::new(&engine, &facts()).sql("SELECT total FROM orders");
+    one.sql("SELECT total FROM orders");
+    assert_eq!(catalogs.refreshes(), 1, "one load serves all");
+    one.sql("ALTER TABLE orders RENAME COLUMN sum TO total");
+    assert_eq!(word(&other.sql("SELECT now()")), "allow", "what needs a catalogue has one loaded");
+    assert_eq!(word(&other.sql("SELECT 1")), "allow");
+    assert_eq!(catalogs.refreshes(), 2);
+}
+
+#[test]
 fn after_a_change_of_the_catalogue_names_wait_for_the_new_one() {
     let (engine, catalogs) = on_shop(PERMIT_ALL);
     let mut caller = Caller::new(&engine, &facts());

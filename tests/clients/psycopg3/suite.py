@@ -279,6 +279,19 @@ def masked_expression():
 
 
 @policy
+def masked_after_another_sessions_change():
+    """A name that another session took away means the hidden column further out."""
+    with connect() as one, connect() as other:
+        one.execute("DROP TABLE IF EXISTS side")
+        one.execute("CREATE TABLE side (email text)")
+        statement = "SELECT (SELECT email FROM side LIMIT 1) FROM customers WHERE id = 1"
+        same(other.execute(statement).fetchone(), (None,))
+        one.execute("ALTER TABLE side RENAME COLUMN email TO e")
+        denied(lambda: other.execute(statement))
+        one.execute("DROP TABLE side")
+
+
+@policy
 def masked_in_errors():
     with connect() as c:
         for code, statement in failures():
