@@ -5,10 +5,12 @@ empty folder), SALLYPORT and LOADGEN (the programs).
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import random
 import re
+import select
 import signal
 import socket
 import ssl
@@ -417,6 +419,160 @@ def token_expires_in_the_middle_of_a_statement():
         assert time.monotonic() - started < 15
         assert c.closed or c.broken, str(error)
         g.alive()
+
+
+@behaviour
+def stalled_logins_are_dropped():
+    with gateway("stalled", '\n[limits]\nlogin_timeout = "3s"\nlogins_per_address_max = 8\n') as g:
+        address = ("127.0.0.1", int(g.known["GW_PORT"]))
+        request = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+        started = time.monotonic()
+
+        def stall(*parts):
+            one = socket.create_connection(address, timeout=20)
+            for part in parts:
+                one.sendall(part)
+            return one
+
+        def ended(one):
+            with one, contextlib.suppress(ConnectionError):
+                while one.recv(4096):
+                    pass
+            return time.monotonic() - started
+
+        # Nothing; a part of a request; no handshake; a part of a handshake, asked for and direct.
+        hello = bytes.fromhex("16030102000100")
+        asked = stall(request)
+        same(asked.recv(1), b"S")
+        asked.sendall(hello)
+        stalled = [stall(), stall(request[:5]), stall(request), asked, stall(hello)]
+        g.alive()
+        assert time.monotonic() - started < 3, "a login waits for those that stall"
+        for one in stalled:
+            assert 2 < (took := ended(one)) < 6, f"not dropped at its deadline but after {took:.1f} s"
+        # No more than eight at a time from one address.
+        stalled = [stall() for _ in range(12)]
+        time.sleep(1)
+        turned_away, _, _ = select.select(stalled, [], [], 0)
+        same(len(turned_away), 4)
+        until("logins work again", lambda: not isinstance(attempt(g.alive), Exception))
+
+
+@behaviour
+def forwarded_headers_are_not_believed():
+    with gateway("forwarded") as g:
+        headers = ("X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1;proto=https", "X-Forwarded-User: root", "X-Real-IP: 127.0.0.1",
+                   "Remote-User: root", "X-Forwarded-Host: localhost", "X-Original-URL: /healthz", "X-Rewrite-URL: /healthz")
+        for path in ("/api/v1/status", "/api/v1/sessions/live", "/api/v1/approvals"):
+            trusted = ssl.create_default_context(cafile=g.known["GW_CA"])
+            with socket.create_connection(("localhost", int(g.known["GW_ADMIN_PORT"])), timeout=10) as plain, \
+                    trusted.wrap_socket(plain, server_hostname="localhost") as tls:
+                lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+                tls.sendall("\r\n".join(lines).encode())
+                answer = tls.recv(65536).decode()
+            same(answer.split(" ")[1], "401")
+
+
+def on_record(g, error):
+    """The entry of the request that a denial names: "Session ID, request NUMBER." """
+    session, request = re.search(r"Session ([0-9a-f-]+), request (\d+)\.", str(error)).groups()
+    lines = g.cli("audit", "tail", "--session", session, "--kind", "request", "-n", "100", "--json").splitlines()
+    return next(entry for entry in map(json.loads, lines) if entry["request"] == int(request))
+
+
+PEOPLE = """
+[[classify]]
+class   = "person"
+columns = ["shop/public.people.email"]
+
+[[mask]]
+class = "person"
+with  = "redact"
+"""
+
+
+@behaviour
+def what_acts_is_denied_before_it_runs():
+    """What writes and would return a column that cannot be masked is denied, and has written nothing."""
+    with direct() as d:
+        d.execute("DROP TABLE IF EXISTS people")
+        d.execute("CREATE TABLE people (id int, email text, initial text GENERATED ALWAYS AS (left(email, 1)) STORED)")
+        d.execute("INSERT INTO people VALUES (1, 'ada@example.com')")
+        d.execute("ALTER TABLE people OWNER TO gateway")
+        before = d.execute("SELECT * FROM people").fetchall()
+        with gateway("acts", PEOPLE) as g, g.connect() as c:
+            for statement in ("INSERT INTO people (id, email) VALUES (2, 'b@example.com') RETURNING initial",
+                              "UPDATE people SET id = 2 WHERE id = 1 RETURNING id, initial",
+                              "UPDATE people SET id = 2 WHERE id = 1 RETURNING *",
+                              "DELETE FROM people WHERE id = 1 RETURNING people.initial",
+                              "WITH gone AS (DELETE FROM people WHERE id = 1 RETURNING initial) SELECT * FROM gone"):
+                for parameters in (None, ()):
+                    error = fails(lambda: c.execute(statement, parameters, prepare=parameters is not None), "42501")
+                    same(on_record(g, error)["verdict"], "deny")
+                    same(d.execute("SELECT * FROM people").fetchall(), before)
+            # What is only read is refused as it arrives; the rest of the row can be had.
+            fails(lambda: c.execute("SELECT initial FROM people"), "42501")
+            same(c.execute("UPDATE people SET id = 3 WHERE id = 1 RETURNING id").fetchone(), (3,))
+        d.execute("DROP TABLE people")
+
+
+@behaviour
+def what_a_definition_copies_is_denied():
+    """Neither defaults nor foreign keys nor checks carry what is hidden to where it is not."""
+    with direct() as d:
+        d.execute("DROP TABLE IF EXISTS people, copies")
+        d.execute("CREATE TABLE people (id int, email text UNIQUE)")
+        d.execute("INSERT INTO people VALUES (1, 'ada@example.com')")
+        d.execute("CREATE TABLE copies (id int, e text)")
+        d.execute("CREATE OR REPLACE FUNCTION first_email() RETURNS text LANGUAGE sql AS 'SELECT email FROM people LIMIT 1'")
+        for table in ("people", "copies"):
+            d.execute(f"ALTER TABLE {table} OWNER TO gateway")
+        with gateway("copies", PEOPLE) as g, g.connect() as c:
+            for statement in ("ALTER TABLE copies ALTER COLUMN e SET DEFAULT first_email()",
+                              "ALTER TABLE copies ADD COLUMN f text DEFAULT first_email()",
+                              "CREATE TABLE more (id int, e text DEFAULT first_email())",
+                              "ALTER TABLE people ADD COLUMN g text GENERATED ALWAYS AS (lower(email)) STORED",
+                              "ALTER TABLE copies ADD FOREIGN KEY (e) REFERENCES people (email) ON UPDATE CASCADE",
+                              "CREATE TABLE more (e text REFERENCES people (email) ON UPDATE CASCADE)",
+                              "ALTER TABLE people ADD CHECK (set_config('a.b', email, false) IS NOT NULL)"):
+                same(on_record(g, fails(lambda: c.execute(statement), "42501"))["verdict"], "deny")
+            c.execute("INSERT INTO copies (id) VALUES (1)")
+            same(c.execute("INSERT INTO copies DEFAULT VALUES RETURNING *").fetchone(), (None, None))
+            same(c.execute("SELECT current_setting('a.b', true)").fetchone(), (None,))
+            # What carries nothing hidden is made.
+            c.execute("ALTER TABLE copies ALTER COLUMN id SET DEFAULT 7, ADD CHECK (e <> ''), ADD UNIQUE (id)")
+            c.execute("CREATE TABLE more (id int REFERENCES copies (id) ON UPDATE CASCADE, at timestamptz DEFAULT now())")
+        d.execute("DROP TABLE more, copies, people")
+        d.execute("DROP FUNCTION first_email")
+
+
+@behaviour
+def what_is_refused_unread_is_on_record():
+    """Too long, or not readable as the server would read it: a denial with the statement's beginning."""
+    with gateway("unread", '\n[limits]\nstatement_max = "4KiB"\n') as g:
+        long = "SELECT 'over the limit" + "x" * 100_000 + "'"
+        with g.connect(g.token("root", "admin"), user="root") as c:
+            for parameters in (None, ()):
+                entry = on_record(g, fails(lambda: c.execute(long, parameters), "54000"))
+                same((entry["verdict"], entry["statement"]), ("deny", long[:len(entry["statement"])]))
+                digest = hashlib.sha256(long.encode()).hexdigest()
+                assert len(entry["statement"]) >= 100, entry
+                assert "longer than the gateway's limit" in entry["reason"] and f"of {len(long)} bytes" in entry["reason"], entry
+                assert digest in entry["reason"], entry
+            same(c.execute("SELECT 1").fetchone(), (1,))
+            c.execute("SET standard_conforming_strings = off")
+            for statement in ("SELECT 'x\\', ' ; DELETE FROM customers; --'", "SET standard_conforming_strings = on"):
+                entry = on_record(g, fails(lambda: c.execute(statement)))
+                same((entry["verdict"], entry["statement"]), ("deny", statement))
+                assert "standard_conforming_strings is off" in entry["reason"], entry
+        # Who may connect may not replicate by that: neither by the login nor by a command.
+        fails(lambda: g.connect(replication="database"), "permission denied")
+        failed = until("it is on record", lambda: g.cli("audit", "tail", "--kind", "login_failed", "-n", "9", "--json").splitlines())
+        same([json.loads(line)["reason"] for line in failed], ["policy: replicate on connection shop"])
+        with g.connect() as c:
+            statement = "START_REPLICATION SLOT s LOGICAL 0/0"
+            entry = on_record(g, fails(lambda: c.execute(statement), "42501"))
+            same((entry["verdict"], entry["statement"]), ("deny", statement))
 
 
 @behaviour

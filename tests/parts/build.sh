@@ -13,6 +13,7 @@ part_lint() {
   check lint:reference cargo xtask reference --check
   check lint:scripts lint_scripts
   check lint:packaging lint_packaging
+  check lint:lessons lint_lessons
 }
 
 # deny.toml. Known vulnerabilities are left out: their list is a Git repository, which CI does not reach.
@@ -25,6 +26,20 @@ lint_scripts() {
     [ -f "$file" ] || continue
     if head -1 "$file" | grep -qE 'bash'; then bash -n "$file" || return 1; fi
   done
+}
+
+# Every line of docs/lessons.md names tests, FILE::NAME, and all are there.
+lint_lessons() {
+  local line name file status=0
+  while IFS= read -r line; do
+    case $line in '| class |'* | '| --- |'*) continue ;; '| '*) ;; *) continue ;; esac
+    grep -q '`[^` ]*::[^` ]*`' <<<"$line" || { echo "FAIL no test is named: $line"; status=1; }
+    while IFS= read -r name; do
+      file=${name%%::*} name=${name##*::}
+      grep -qE "^ *(async )?(fn|def) $name\(|^$name\(\)" "$file" || { echo "FAIL $file has no test $name"; status=1; }
+    done < <(grep -oE '`[^` ]+::[a-z0-9_]+`' <<<"$line" | tr -d '`')
+  done <docs/lessons.md
+  return "$status"
 }
 
 part_unit() {

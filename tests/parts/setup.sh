@@ -88,15 +88,15 @@ go_command() { if go_works go; then echo go; else echo "$VENV/bin/go"; fi; }
 # The regression statements come with the source package of the very server that is installed, from the same
 # archive as its binary package; where that is not served any more, the nearest one of the same major version.
 setup_regress() {
-  local version major dir=$CACHE/regress apt options versions candidate
+  local version major dir=$CACHE/regress apt sources options versions candidate
   version=$("$(pg_bin)/postgres" --version | sed -E 's/.*\(PostgreSQL\) ([0-9]+(\.[0-9]+)?).*/\1/')
   major=${version%%.*}
   [ ! -e "$dir/$major/sql/select.sql" ] || return 0
   apt=$SCRATCH/apt
   mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$dir"
   chmod -R a+rwX "$apt"
-  apt_sources >"$apt/debian.sources"
-  options=(-o "Dir::Etc::sourcelist=$apt/debian.sources" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$apt/lists"
+  sources=$(apt_sources "$apt")
+  options=(-o "Dir::Etc::sourcelist=$sources" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$apt/lists"
     -o "Dir::Cache=$apt/cache" -qq)
   apt-get "${options[@]}" update
   versions=$(apt-cache "${options[@]}" showsrc "postgresql-$major" | awk '/^Version:/ { print $2 }' | sort -rV | uniq)
@@ -111,15 +111,15 @@ setup_regress() {
   say "skip setup:regress: the source package postgresql-$major is not served by this machine's Debian archive"
 }
 
-# This machine's Debian archives, as archives of source packages.
-apt_sources() {
-  local file
-  for file in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
-    [ -e "$file" ] || continue
-    case $file in
-      *.sources) sed 's/^Types:.*/Types: deb-src/' "$file" ;;
-      *) sed -n 's/^deb /deb-src /p' "$file" ;;
-    esac
-    return 0
-  done
+# This machine's Debian archives, as archives of source packages: writes and names a file in DIR. Its ending tells apt
+# which of the two forms it has.
+apt_sources() { # DIR
+  local from=/etc/apt/sources.list.d/debian.sources
+  if [ -e "$from" ]; then
+    sed 's/^Types:.*/Types: deb-src/' "$from" >"$1/debian.sources"
+    echo "$1/debian.sources"
+  elif [ -e /etc/apt/sources.list ]; then
+    sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$1/debian.list"
+    echo "$1/debian.list"
+  fi
 }

@@ -2,6 +2,7 @@
 
 use crate::limits::CATCH_UP_TRIES;
 use crate::options::{self, Family, Options, Recovery};
+use crate::wal;
 use proxy_core::StoreError;
 use rocksdb::{
     ColumnFamily, DB, DBRawIteratorWithThreadMode, DBRecoveryMode, Error, ErrorKind, ReadOptions, WriteBatch, WriteOptions,
@@ -15,6 +16,7 @@ use std::time::Duration;
 const FORMAT: &[u8] = b"1";
 const FORMAT_KEY: &[u8] = b"format";
 const LOG_ID_KEY: &[u8] = b"log-id";
+const SYNCED_KEY: &[u8] = b"synced";
 
 /// One opening of the database.
 pub(crate) struct Db {
@@ -25,6 +27,10 @@ impl Db {
     /// Opens for writing; makes the store where there is none.
     pub(crate) fn open(dir: &Path, options: &Options) -> Result<Self, StoreError> {
         create_private(dir)?;
+        if options.recovery == Recovery::DropDamagedTail {
+            wal::disarm(dir)?;
+        }
+        wal::check(dir)?;
         let db = DB::open_cf_descriptors(&options::database(options), dir, options::families(options))
             .map_err(|e| opening(dir, &e))?;
         let db = Self { db };
@@ -40,6 +46,7 @@ impl Db {
         if !dir.join("CURRENT").is_file() {
             return Err(StoreError::Io(format!("no audit store at {}", dir.display())));
         }
+        wal::check(dir)?;
         let mut rocks = options::database(options);
         rocks.create_if_missing(false);
         rocks.create_missing_column_families(false);
@@ -60,6 +67,7 @@ impl Db {
         if !dir.join("CURRENT").is_file() {
             return Err(StoreError::Io(format!("no audit store at {}", dir.display())));
         }
+        wal::check(dir)?;
         let mut rocks = options::database(&Options { recovery: recovery.unwrap_or_default(), ..options.clone() });
         rocks.create_if_missing(false);
         rocks.create_missing_column_families(false);
@@ -88,6 +96,22 @@ impl Db {
         id.try_into().map_err(|_| StoreError::Corrupt("the log's id is missing".to_owned()))
     }
 
+    /// Entries before this were on the disk when it was written, so none of them can be missing after a power loss.
+    pub(crate) fn synced(&self) -> Result<u64, StoreError> {
+        match self.get(Family::Meta, SYNCED_KEY)? {
+            None => Ok(0),
+            Some(bytes) => bytes
+                .try_into()
+                .map(u64::from_be_bytes)
+                .map_err(|_| StoreError::Corrupt("the place up to which the log is synced is not 8 bytes long".to_owned())),
+        }
+    }
+
+    /// Notes, with what else is written, that the entries before `end` are on the disk.
+    pub(crate) fn put_synced(&self, batch: &mut WriteBatch, end: u64) -> Result<(), StoreError> {
+        self.put(batch, Family::Meta, SYNCED_KEY, &end.to_be_bytes())
+    }
+
     pub(crate) fn family(&self, family: Family) -> Result<&ColumnFamily, StoreError> {
         // All are named at opening, so this cannot fail.
         self.db
@@ -106,8 +130,14 @@ impl Db {
 
     /// Removes every key of `family`.
     pub(crate) fn delete_all(&self, batch: &mut WriteBatch, family: Family) -> Result<(), StoreError> {
-        // No key begins with that: session ids that are all ones are never made, other keys begin with a letter.
-        batch.delete_range_cf(self.family(family)?, &[][..], &[0xff; 40][..]);
+        self.delete_from(batch, family, &[])
+    }
+
+    /// Removes the keys of `family` from `key` on.
+    pub(crate) fn delete_from(&self, batch: &mut WriteBatch, family: Family, key: &[u8]) -> Result<(), StoreError> {
+        // No key begins with that: session ids and indices that are all ones are never made, other keys begin with a
+        // letter.
+        batch.delete_range_cf(self.family(family)?, key, &[0xff; 40][..]);
         Ok(())
     }
 

@@ -167,8 +167,8 @@ impl Indexer {
         self.next
     }
 
-    /// Indexes the entries up to before `end`, or the first of them.
-    pub(crate) fn pass(&mut self, db: &Db, end: u64) -> Result<(), StoreError> {
+    /// Indexes the entries up to before `end`, or the first of them. Entries before `synced` are on the disk.
+    pub(crate) fn pass(&mut self, db: &Db, end: u64, synced: u64) -> Result<(), StoreError> {
         let to = end.min(self.next.saturating_add(INDEX_PASS_MAX));
         let mut changes = HashMap::new();
         let open = &self.open;
@@ -182,6 +182,7 @@ impl Indexer {
             put_change(db, &mut batch, *id, change, &mut value)?;
         }
         db.put(&mut batch, Family::Meta, INDEXED_KEY, &to.to_be_bytes())?;
+        db.put_synced(&mut batch, synced)?;
         db.write(batch, &WriteOptions::default())?;
         self.next = to;
         self.remember(changes);

@@ -37,6 +37,7 @@ mod repair;
 mod session;
 mod store;
 mod verify;
+mod wal;
 mod wire;
 
 pub use entry::{StoredEntry, Withheld};

@@ -187,6 +187,49 @@ pub(crate) fn end(db: &Db) -> Result<u64, StoreError> {
     Ok(end)
 }
 
+/// Entries that are missing before others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// The first one that is missing.
+    pub(crate) first: u64,
+    /// The first one after it that is there.
+    pub(crate) next: u64,
+    /// How many are there from then on.
+    pub(crate) after: u64,
+}
+
+impl Gap {
+    pub(crate) fn words(&self) -> String {
+        let Self { first, next, after } = self;
+        format!("entries {first} to {} are missing, and {after} after them are there", next.saturating_sub(1))
+    }
+}
+
+/// What is wrong with a log that ends before what it is known to have had.
+pub(crate) fn lost(end: u64, synced: u64) -> String {
+    format!("entries {end} to {} were on the disk and are missing", synced.saturating_sub(1))
+}
+
+/// The first gap, where none is before `from`.
+pub(crate) fn gap(db: &Db, from: u64) -> Result<Option<Gap>, StoreError> {
+    let mut chunks = Chunks::new(db, true)?;
+    chunks.seek(from.saturating_sub(1))?;
+    let mut expected = from;
+    let mut gap: Option<Gap> = None;
+    while let Some((first, chunk)) = chunks.current()? {
+        let count = Leaves::new(chunk).filter(Result::is_ok).count() as u64;
+        if first > expected && gap.is_none() {
+            gap = Some(Gap { first: expected, next: first, after: 0 });
+        }
+        if let Some(gap) = &mut gap {
+            gap.after += count;
+        }
+        expected = first.saturating_add(count);
+        chunks.next()?;
+    }
+    Ok(gap)
+}
+
 /// The leaf at `index`; `None`: past the end.
 pub(crate) fn leaf(db: &Db, index: u64, end: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let mut found = None;

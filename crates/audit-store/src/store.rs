@@ -17,7 +17,7 @@ use crate::group::GroupSync;
 use crate::index::Indexer;
 use crate::limits::{INDEX_INTERVAL, REOPEN_WAIT, TAIL_CHECKED, UNWATCHED_MAX, WATCH_INTERVAL};
 use crate::log;
-use crate::options::{Durability, Family, Options};
+use crate::options::{Durability, Family, Options, Recovery};
 use crate::reader::Reader;
 use parking_lot::{Condvar, Mutex, RwLock};
 use proxy_core::{Entry, Store, StoreError};
@@ -117,7 +117,7 @@ impl AuditStore {
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let dir = dir.as_ref().to_owned();
         let db = Db::open(&dir, &options)?;
-        let next = log::end(&db)?;
+        let next = whole_end(&db, options.recovery)?;
         check_tail(&db, next)?;
         let indexer = Indexer::open(&db, next)?;
         let shared = Arc::new(Shared {
@@ -221,7 +221,7 @@ impl AuditStore {
         self.shared.fail(StoreError::Closed, false);
         // Whoever is writing is waited for, and is then part of what is synced.
         self.shared.writer.lock().db = None;
-        let synced = self.sync();
+        let synced = self.sync().and_then(|()| self.shared.note_synced());
         *self.shared.handle.write() = None;
         synced
     }
@@ -375,6 +375,14 @@ impl Shared {
             })
     }
 
+    /// Notes that all that was accepted is on the disk.
+    fn note_synced(&self) -> Result<(), StoreError> {
+        let db = self.db()?;
+        let mut batch = WriteBatch::default();
+        db.put_synced(&mut batch, self.end())?;
+        db.write(batch, &WriteOptions::default())
+    }
+
     fn sync_written(&self) {
         let end = self.end();
         if self.group.synced() >= end {
@@ -439,7 +447,7 @@ impl Shared {
             }
         }
         let db = Db::open(&self.dir, &self.options).map_err(|e| self.complete(e))?;
-        let end = log::end(&db)?;
+        let end = whole_end(&db, self.options.recovery)?;
         if end < writer.next {
             return Err(StoreError::Corrupt(format!("entries {end} to {} were accepted and are missing", writer.next - 1)));
         }
@@ -475,7 +483,7 @@ impl Shared {
             if !self.accepting.load(Ordering::Acquire) {
                 return Err(self.trouble());
             }
-            indexer.pass(&db, end)?;
+            indexer.pass(&db, end, self.group.synced())?;
             self.indexed.store(indexer.next(), Ordering::Release);
         }
         Ok(())
@@ -528,6 +536,37 @@ fn write_batch(db: &Db, first: u64, batch: &Batch) -> Result<WriteBatch, StoreEr
         db.put(&mut write, Family::Payload, &key, &field.payload)?;
     }
     Ok(write)
+}
+
+/// The index that the next entry gets, where none before it is missing.
+///
+/// A power loss may take the end of one write-ahead log and leave the next, until both are synced. RocksDB takes the
+/// shorter log for a whole one, so that a gap is found here alone. It can be nowhere but after what was synced.
+fn whole_end(db: &Db, recovery: Recovery) -> Result<u64, StoreError> {
+    let end = log::end(db)?;
+    let synced = db.synced()?;
+    let gap = log::gap(db, synced.min(end))?;
+    let kept = match gap {
+        // They were on the disk when that was noted: it has lost them since.
+        None if synced > end && recovery == Recovery::Refuse => return Err(StoreError::Corrupt(log::lost(end, synced))),
+        None => end,
+        Some(gap) if recovery == Recovery::DropDamagedTail => gap.first,
+        Some(gap) => return Err(StoreError::Corrupt(gap.words())),
+    };
+    if gap.is_some() || synced > kept {
+        let mut batch = WriteBatch::default();
+        if let Some(gap) = gap {
+            tracing::warn!("{}: these are dropped", gap.words());
+            db.delete_from(&mut batch, Family::Entries, &kept.to_be_bytes())?;
+            db.delete_from(&mut batch, Family::Payload, &kept.to_be_bytes())?;
+        }
+        // What is appended now is not synced yet.
+        db.put_synced(&mut batch, synced.min(kept))?;
+        let mut durable = WriteOptions::default();
+        durable.set_sync(true);
+        db.write(batch, &durable)?;
+    }
+    Ok(kept)
 }
 
 /// Reads the last entries: what is damaged at the end must not be built upon.

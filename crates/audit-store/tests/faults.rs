@@ -263,6 +263,143 @@ fn aside_words(dir: &Path, aside: &Path, damage: &Damage) -> String {
     damage.what.replace(&dir.display().to_string(), &aside.display().to_string())
 }
 
+/// A copy of a store with `entries` small entries, all in its write-ahead log, taken while it is open; and that log.
+fn unflushed(made: &Path, entries: u64) -> (PathBuf, PathBuf) {
+    let dir = made.join("audit");
+    let copy = made.join("copy");
+    std::fs::create_dir_all(&copy).unwrap();
+    let store = AuditStore::open(&dir, options()).unwrap();
+    for n in 0..entries {
+        store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+    }
+    for file in std::fs::read_dir(&dir).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let wal = files(&copy, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    (copy, wal)
+}
+
+/// Where the records of a write-ahead log begin, within its first block; and where the last one ends.
+fn records(wal: &[u8]) -> Vec<usize> {
+    let mut starts = vec![0];
+    while let Some([_, _, _, _, low, high, 1..=4]) = wal.get(starts[starts.len() - 1]..).and_then(|rest| rest.first_chunk()) {
+        starts.push(starts[starts.len() - 1] + 7 + usize::from(u16::from_le_bytes([*low, *high])));
+    }
+    starts
+}
+
+/// RocksDB 11.8 reads a record of a recycled log for ever where the log is none.
+#[test]
+fn a_record_of_a_recycled_log_is_damage_and_does_not_hang() {
+    for kind in [5, 6, 7, 8, 11, 131] {
+        for place in ["middle", "first", "end"] {
+            let made = tempfile::tempdir().unwrap();
+            let (dir, wal) = unflushed(made.path(), 60);
+            let mut bytes = std::fs::read(&wal).unwrap();
+            let starts = records(&bytes);
+            match place {
+                "first" => bytes[6] = kind,
+                "middle" => bytes[starts[starts.len() - 21] + 6] = kind,
+                _ => bytes.extend_from_slice(&[1, 2, 3, 4, 1, 0, kind, 9, 9, 9, 9, 9]),
+            }
+            std::fs::write(&wal, &bytes).unwrap();
+            let error = AuditStore::open(&dir, options()).err().unwrap();
+            assert!(matches!(&error, StoreError::Corrupt(text) if text.contains(&format!("type {kind}"))), "{place}: {error}");
+            assert!(matches!(audit_store::open_read_only(&dir).err().unwrap(), StoreError::Corrupt(_)));
+            let damage = audit_store::damage(&dir, &options());
+            assert_eq!(audit_store::damage(&dir, &options()), damage);
+            assert_eq!(std::fs::read(&wal).unwrap(), bytes, "looking changes nothing");
+            assert_eq!(std::fs::read_dir(made.path()).unwrap().count(), 2, "and leaves nothing");
+            let damage = damage.unwrap().unwrap();
+            // One entry is one record; the index may have written one as well.
+            let kept = match place {
+                "first" => 0..=0,
+                "middle" => 39..=40,
+                _ => 60..=60,
+            };
+            assert!(kept.contains(&damage.kept), "{place}: {damage:?}");
+            let (store, aside) = audit_store::repair(&dir, options()).unwrap();
+            assert_eq!(store.reader().len(), Ok(damage.kept));
+            assert_eq!(store.append(&[request(1, 60, 61, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
+            store.close().unwrap();
+            assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
+            assert_eq!(std::fs::read(aside.join(wal.file_name().unwrap())).unwrap(), bytes);
+        }
+    }
+}
+
+/// A power loss may take the end of one write-ahead log and leave the next.
+#[test]
+fn entries_that_are_missing_before_others_are_damage() {
+    let made = tempfile::tempdir().unwrap();
+    let (dir, wal) = unflushed(made.path(), 60);
+    let bytes = std::fs::read(&wal).unwrap();
+    let starts = records(&bytes);
+    assert!(*starts.last().unwrap() == bytes.len() && bytes.len() < 32 << 10, "one block");
+    let (cut, next) = (starts[starts.len() - 41], starts[starts.len() - 31]);
+    std::fs::write(&wal, &bytes[..cut]).unwrap();
+    std::fs::write(wal.with_file_name("000900.log"), &bytes[next..]).unwrap();
+    let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
+    assert!(damage.what.contains(&format!("entries {} to ", damage.kept)) && damage.what.contains("missing"), "{damage:?}");
+    assert!((19..=21).contains(&damage.kept) && (29..=30).contains(&damage.dropped), "{damage:?}");
+    // However often it is tried.
+    for _ in 0..3 {
+        let error = AuditStore::open(&dir, options()).err().unwrap();
+        assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("are missing")), "{error}");
+        assert_eq!(audit_store::damage(&dir, &options()), Ok(Some(damage.clone())));
+    }
+    let (store, aside) = audit_store::repair(&dir, options()).unwrap();
+    assert_eq!(store.reader().len(), Ok(damage.kept));
+    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    assert_eq!(store.append(&[request(1, damage.kept, 61, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
+    store.close().unwrap();
+    assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
+    let store = AuditStore::open(&dir, options()).unwrap();
+    assert_eq!(store.reader().len(), Ok(damage.kept + 1));
+    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    assert_eq!(audit_store::damage(&aside, &options()), Ok(Some(damage)));
+}
+
+/// What was noted as being on the disk cannot go by a power loss.
+#[test]
+fn entries_that_were_on_the_disk_and_are_missing_at_the_end_are_damage() {
+    let made = tempfile::tempdir().unwrap();
+    let dir = made.path().join("copy");
+    std::fs::create_dir_all(&dir).unwrap();
+    {
+        let live = made.path().join("audit");
+        let store = AuditStore::open(&live, options()).unwrap();
+        for n in 0..60 {
+            store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+        }
+        store.sync().unwrap();
+        // The note is written with the index, which follows the log: it comes after the entry that it is made for.
+        std::thread::sleep(Duration::from_millis(800));
+        store.append(&[request(1, 60, 61, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+        std::thread::sleep(Duration::from_millis(800));
+        for file in std::fs::read_dir(&live).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), dir.join(file.file_name())).unwrap();
+        }
+    }
+    let wal = files(&dir, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let bytes = std::fs::read(&wal).unwrap();
+    let starts = records(&bytes);
+    // The last record is the index's; of the log before it, twenty entries are lost.
+    std::fs::write(&wal, &bytes[..starts[starts.len() - 24]]).unwrap();
+    std::fs::write(wal.with_file_name("000900.log"), &bytes[starts[starts.len() - 2]..]).unwrap();
+    let error = AuditStore::open(&dir, options()).err().unwrap();
+    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("were on the disk and are missing")), "{error}");
+    let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
+    assert!(damage.what.contains(&format!("entries {} to ", damage.kept)) && damage.dropped == 0, "{damage:?}");
+    assert!((30..50).contains(&damage.kept), "{damage:?}");
+    let (store, _) = audit_store::repair(&dir, options()).unwrap();
+    assert_eq!(store.append(&[request(1, damage.kept, 62, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
+    store.close().unwrap();
+    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(damage.kept + 1));
+}
+
 #[test]
 fn a_torn_last_record_is_dropped_alone() {
     let made = tempfile::tempdir().unwrap();

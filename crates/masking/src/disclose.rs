@@ -66,7 +66,7 @@ pub fn disclose(
     }
     if circumstances.catalog_stale && flows.depends_on_catalog {
         return Err(Refusal {
-            message: "this session has changed views, functions or names that are not in the gateway's catalogue yet".to_owned(),
+            message: "views, functions or names have changed that are not in the gateway's catalogue yet".to_owned(),
             remedy: "commit, and try again".to_owned(),
         });
     }

@@ -7,12 +7,16 @@
 //!
 //! While it runs, or is not committed, nobody else can see what it did, the gateway included. An expression
 //! over a table that was renamed meanwhile could not be traced to the columns that it shows.
+//!
+//! Once it is committed, every session on the target sees it: all of them are stale, until one has loaded the catalogue.
 
 use crate::sql::Analysis;
 use pg_query::NodeEnum;
 use pg_query::protobuf::TransactionStmtKind;
 use proxy_core::RequestId;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a request does to the transaction that it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,9 +71,22 @@ impl Boundary {
 /// More requests than a pipeline may hold ([`proxy_core::limits::SessionLimits::pipeline_max`]).
 const FORWARDED_MAX: u64 = 65_536;
 
+/// The changes that all sessions on one target have made: counts.
+#[derive(Debug, Default)]
+pub(crate) struct TargetChanges {
+    made: AtomicU64,
+    /// Those that a catalogue has, which was loaded since.
+    loaded: AtomicU64,
+}
+
 /// The changes of one session.
 #[derive(Debug, Default)]
 pub(crate) struct CatalogChanges {
+    target: Arc<TargetChanges>,
+    /// Of the target's changes, those that it took up.
+    heard: u64,
+    /// Of the target's changes, those before the load that it asked for.
+    asked: u64,
     /// Something completed since the catalogue was loaded.
     pub(crate) stale: bool,
     /// Counts what made it stale: a load that was asked for before is not new enough.
@@ -92,6 +109,37 @@ impl CatalogChanges {
     /// Whether names may mean to the session what the gateway's catalogue does not say.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.stale || self.uncommitted || self.running.values().any(|running| running.changes)
+    }
+
+    /// A session on a target.
+    pub(crate) fn on(target: Arc<TargetChanges>) -> Self {
+        let mut changes = Self::default();
+        changes.heard = target.loaded.load(Ordering::Acquire);
+        changes.target = target;
+        changes
+    }
+
+    /// Takes up what other sessions have changed, and have loaded.
+    pub(crate) fn hear(&mut self) {
+        let made = self.target.made.load(Ordering::Acquire);
+        if made != self.heard {
+            self.heard = made;
+            self.stale = true;
+            self.epoch += 1;
+        }
+        // A load that began after all that this session knows of was for it as well.
+        self.stale &= self.target.loaded.load(Ordering::Acquire) < self.heard;
+    }
+
+    /// The catalogue is about to be loaded.
+    pub(crate) fn loading(&mut self) {
+        self.asked = self.target.made.load(Ordering::Acquire);
+    }
+
+    /// It was loaded.
+    pub(crate) fn loaded(&mut self) {
+        self.stale = false;
+        self.target.loaded.fetch_max(self.asked, Ordering::AcqRel);
     }
 
     /// A request is forwarded.
@@ -122,13 +170,26 @@ impl CatalogChanges {
         self.uncommitted &= self.open;
         self.stale |= visible;
         self.epoch += u64::from(visible);
+        if visible {
+            self.heard = self.target.made.fetch_add(1, Ordering::AcqRel) + 1;
+        }
+    }
+}
+
+impl Drop for CatalogChanges {
+    /// What became of a change whose end was not told is not known.
+    fn drop(&mut self) {
+        if self.uncommitted || self.running.values().any(|running| running.changes) {
+            self.target.made.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Boundary, CatalogChanges};
+    use super::{Boundary, CatalogChanges, TargetChanges};
     use proxy_core::RequestId;
+    use std::sync::Arc;
 
     #[test]
     fn a_change_is_stale_when_it_completes() {
@@ -155,6 +216,39 @@ mod tests {
         assert!(changes.stale);
         changes.stale = false;
         assert!(!changes.is_unsettled());
+    }
+
+    #[test]
+    fn what_one_session_changes_makes_all_on_the_target_stale_until_one_has_loaded_it() {
+        let target = Arc::new(TargetChanges::default());
+        let mut sessions = [0, 1, 2].map(|_| CatalogChanges::on(target.clone()));
+        let [one, other, third] = &mut sessions;
+        one.forwarded(RequestId(1), true, Boundary::None);
+        other.hear();
+        assert!(!other.is_unsettled());
+        one.completed(RequestId(1), true);
+        other.hear();
+        assert!(other.stale && other.epoch == 1);
+        // A change that comes while the catalogue is loaded is not in it.
+        other.loading();
+        one.forwarded(RequestId(2), true, Boundary::None);
+        one.completed(RequestId(2), true);
+        other.loaded();
+        other.hear();
+        third.hear();
+        assert!(other.stale && third.stale);
+        other.loading();
+        other.loaded();
+        other.hear();
+        assert!(!other.is_unsettled());
+        let mut later = CatalogChanges::on(target.clone());
+        later.hear();
+        assert!(!later.is_unsettled());
+        // A session that ends within its change may have made it.
+        later.forwarded(RequestId(1), true, Boundary::None);
+        drop(later);
+        other.hear();
+        assert!(other.stale);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The policies and mask rules that are active, for all sessions.
 
 use crate::catalog_source::CatalogSource;
+use crate::changes::TargetChanges;
 use crate::limits::UNRESOLVED_REFRESH_MIN;
 use crate::masks::MaskView;
 use crate::problem::LoadError;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     plans: Mutex<HashMap<(String, String), Plan>>,
     /// When a catalogue was last loaded for the sake of a name: target and name to time.
     asked: Mutex<HashMap<(String, String, String), Timestamp>>,
+    /// By connection and database.
+    changes: Mutex<HashMap<(String, String), Arc<TargetChanges>>>,
 }
 
 /// Mask rules applied to one catalogue.
@@ -63,6 +66,9 @@ struct Plan {
     masks_generation: u64,
     plan: Arc<MaskPlan>,
 }
+
+/// Targets whose changes are remembered, after which those without sessions are forgotten.
+const CHANGED_MAX: usize = 1_024;
 
 /// Most names whose last refresh is remembered.
 const ASKED_MAX: usize = 1_024;
@@ -79,6 +85,7 @@ impl PolicyEngine {
             catalogs,
             plans: Mutex::new(HashMap::new()),
             asked: Mutex::new(HashMap::new()),
+            changes: Mutex::new(HashMap::new()),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -162,6 +169,16 @@ impl Shared {
         let before = std::mem::replace(&mut *active, next);
         self.generation.fetch_add(1, Ordering::Release);
         before
+    }
+
+    /// What sessions have changed in `target`.
+    pub(crate) fn changes(&self, target: &Target) -> Arc<TargetChanges> {
+        let mut changes = self.changes.lock();
+        if changes.len() >= CHANGED_MAX {
+            // Those of targets on which no session is open.
+            changes.retain(|_, changes| Arc::strong_count(changes) > 1);
+        }
+        changes.entry((target.connection.clone(), target.database.clone())).or_default().clone()
     }
 
     /// Whether the catalogue may be loaded anew because it does not have `name`; it counts as done.

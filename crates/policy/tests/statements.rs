@@ -302,6 +302,16 @@ fn without_a_catalogue_what_may_be_masked_is_refused() {
 }
 
 #[test]
+fn what_is_not_understood_waits_for_a_catalogue_as_well() {
+    let catalogs = Arc::new(Catalogs::default());
+    catalogs.find_at_next_refresh(shop());
+    let engine = PolicyEngine::new(set("permit (principal, action, resource);"), email_rules(), catalogs.clone());
+    let mut caller = Caller::new(&engine, &facts());
+    assert_eq!(word(&caller.sql("SET standard_conforming_strings = off")), "allow", "the first statement, of one who sees all");
+    assert_eq!(catalogs.refreshes(), 1);
+}
+
+#[test]
 fn a_name_that_is_not_in_the_catalogue_is_looked_for_once() {
     let (engine, catalogs) = on_shop(PERMIT_ALL);
     let mut caller = Caller::new(&engine, &facts());
@@ -315,6 +325,27 @@ fn a_name_that_is_not_in_the_catalogue_is_looked_for_once() {
     caller.now = Timestamp(NOW.0 + 6_000_000);
     caller.sql("SELECT id FROM missing");
     assert_eq!(catalogs.refreshes(), 3);
+}
+
+#[test]
+fn what_another_session_changed_is_waited_for_as_well() {
+    let (engine, catalogs) = masked(PERMIT_ALL);
+    let mut one = Caller::new(&engine, &facts());
+    let mut other = Caller::new(&engine, &facts());
+    assert_eq!(word(&other.sql("SELECT (SELECT total FROM orders LIMIT 1) FROM customers")), "allow");
+    assert_eq!(word(&one.sql("ALTER TABLE orders RENAME COLUMN total TO sum")), "allow");
+    assert_eq!(catalogs.refreshes(), 0);
+    // Remembered as it is, it could mean a column of customers now.
+    other.sql("SELECT (SELECT total FROM orders LIMIT 1) FROM customers");
+    assert_eq!(catalogs.refreshes(), 1);
+    other.sql("SELECT total FROM orders");
+    Caller::new(&engine, &facts()).sql("SELECT total FROM orders");
+    one.sql("SELECT total FROM orders");
+    assert_eq!(catalogs.refreshes(), 1, "one load serves all");
+    one.sql("ALTER TABLE orders RENAME COLUMN sum TO total");
+    assert_eq!(word(&other.sql("SELECT now()")), "allow", "what needs a catalogue has one loaded");
+    assert_eq!(word(&other.sql("SELECT 1")), "allow");
+    assert_eq!(catalogs.refreshes(), 2);
 }
 
 #[test]

@@ -157,21 +157,52 @@ pub fn detail(session: SessionId) -> String {
 /// What a client gets in place of a message that may quote masked values.
 pub const WITHHELD: &str = "message withheld by the gateway: it may quote masked values";
 
-/// Rebuilds an error or notice of the upstream without what may quote values: severity, code and position
-/// pass; the message only for SQLSTATE classes whose texts speak of names and states, never of row values.
+/// Messages of the server that are always the same: whoever could choose one of them would say no more than which.
+const FIXED: [&[u8]; 24] = [
+    b"cached plan must not change result type",
+    b"canceling statement due to conflict with recovery",
+    b"canceling statement due to lock timeout",
+    b"canceling statement due to statement timeout",
+    b"canceling statement due to user request",
+    b"could not serialize access due to concurrent delete",
+    b"could not serialize access due to concurrent update",
+    b"could not serialize access due to read/write dependencies among transactions",
+    b"current transaction is aborted, commands ignored until end of transaction block",
+    b"deadlock detected",
+    b"out of memory",
+    b"out of shared memory",
+    b"stack depth limit exceeded",
+    b"terminating connection because of crash of another server process",
+    b"terminating connection due to administrator command",
+    b"terminating connection due to conflict with recovery",
+    b"terminating connection due to idle-in-transaction timeout",
+    b"terminating connection due to idle-session timeout",
+    b"terminating connection due to transaction timeout",
+    b"terminating connection due to unexpected postmaster exit",
+    b"the database system is in recovery mode",
+    b"the database system is not accepting connections",
+    b"the database system is shutting down",
+    b"the database system is starting up",
+];
+
+/// Rebuilds an error or notice of the upstream without what may quote values: severity, code and position pass; the
+/// message only where it cannot hold a value.
+///
+/// A code does not tell: `email::regclass` fails with "relation "…" does not exist", and a function raises what it
+/// likes. A position does: the server gives one where it reads the statement's own text, before any row is read, and
+/// turns that of an inner statement into another field (`p`). So a syntax error or an unknown column can be read.
 ///
 /// # Errors
 /// [`Malformed`]: the upstream's message cannot be read.
 pub fn withhold(tag: UpstreamTag, body: &[u8], out: &mut BytesMut) -> Result<(), Malformed> {
     let fields = ErrorFields::parse(body)?;
-    let class = fields.code().get(..2).unwrap_or_default();
-    let speaks_of_names =
-        [&b"08"[..], b"0A", b"25", b"26", b"34", b"40", b"42", b"53", b"54", b"55", b"57", b"58"].contains(&class);
+    let speaks_of_names = [&b"0A"[..], b"42"].contains(&fields.code().get(..2).unwrap_or_default());
+    let of_the_text = speaks_of_names && fields.get(b'P').is_some_and(|position| !position.is_empty());
     let mut kept: Vec<(u8, &[u8])> = Vec::with_capacity(5);
     for (kind, text) in &fields.fields {
         match *kind {
             b'S' | b'V' | b'C' | b'P' => kept.push((*kind, *text)),
-            b'M' if speaks_of_names => kept.push((*kind, *text)),
+            b'M' if of_the_text || FIXED.contains(text) => kept.push((*kind, *text)),
             b'M' => kept.push((*kind, WITHHELD.as_bytes())),
             _ => {}
         }
@@ -225,5 +256,36 @@ mod tests {
         withhold(UpstreamTag::ERROR_RESPONSE, body, &mut out).unwrap();
         let text = String::from_utf8_lossy(&out).into_owned();
         assert!(text.contains("does not exist") && !text.contains("where") && !text.contains("Dq"));
+    }
+
+    #[test]
+    fn a_message_passes_only_where_it_cannot_quote_a_value() {
+        for (fields, passes) in [
+            // What the statement's own text says, and where.
+            ("C42703\0Mcolumn \"nme\" does not exist\0P8", true),
+            ("C42601\0Msyntax error at or near \"SELEC\"\0P1", true),
+            ("C0A000\0Mcannot insert into a view\0P13", true),
+            // The same codes, of values: email::regclass, to_tsquery(email), a large object's number.
+            ("C42P01\0Mrelation \"a@b.c\" does not exist", false),
+            ("C42P01\0Mrelation \"a@b.c\" does not exist\0P", false),
+            ("C42601\0Msyntax error in tsquery: \"a@b.c\"", false),
+            ("C42501\0Mpermission denied for large object 4111", false),
+            // Within a function: the position is of the inner statement.
+            ("C42P01\0Mrelation \"a@b.c\" does not exist\0p15\0qSELECT * FROM \"a@b.c\"", false),
+            ("C22P02\0Minvalid input syntax for type integer: \"a@b.c\"\0P8", false),
+            ("C54000\0Mword is too long in tsquery: \"a@b.c\"", false),
+            // Any code can be raised with any text; these texts are always the same.
+            ("C57014\0Ma@b.c", false),
+            ("C57014\0Mcanceling statement due to user request", true),
+            ("C40001\0Mcould not serialize access due to concurrent update\0Da@b.c", true),
+            ("C57P01\0Mterminating connection due to administrator command", true),
+        ] {
+            let body = format!("SERROR\0VERROR\0{fields}\0\0");
+            let mut out = BytesMut::new();
+            withhold(UpstreamTag::ERROR_RESPONSE, body.as_bytes(), &mut out).unwrap();
+            let text = String::from_utf8_lossy(&out).into_owned();
+            assert_eq!(!text.contains(WITHHELD), passes, "{fields}: {text}");
+            assert!(!text.contains("a@b.c") && text.contains(&fields[..7]), "{fields}: {text}");
+        }
     }
 }

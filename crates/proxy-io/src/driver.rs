@@ -526,6 +526,11 @@ impl Driver {
         }
         self.closing = Some(reason);
         self.abandon_requests();
+        // A handshake has the client's socket, or the client is gone: nothing can be said, and what else comes of it is
+        // no longer wanted.
+        if self.client.stream.is_none() {
+            self.operation = None;
+        }
         self.deadlines = Deadlines::default();
         self.deadlines.set(Deadline::Closing, Some(Instant::now() + CLOSE_TIMEOUT));
     }

@@ -251,6 +251,19 @@ async def masked_expression(c):
             pass
 
 
+@policy
+@connected
+async def masked_in_errors(c):
+    for code, statement in failures():
+        for ask in (c.execute, c.fetch):
+            try:
+                await ask(statement)
+            except asyncpg.PostgresError as error:
+                quotes_nothing(code, error.sqlstate, repr((str(error), error.as_dict())))
+            else:
+                raise AssertionError(f"no error: {statement}")
+
+
 @behaviour
 @connected
 async def large_result(c):

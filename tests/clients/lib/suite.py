@@ -85,6 +85,29 @@ def nothing_clear(data):
             raise AssertionError(f"{clear!r} is in the clear")
 
 
+# Statements that fail while they read a classified value, with what the server's own message would quote.
+_QUOTING = (
+    ("42P01", """SELECT id FROM customers WHERE id = 1 AND ('"' || email || '"')::regclass = 1"""),
+    ("42704", """SELECT id FROM customers WHERE id = 1 AND ('"' || email || '"')::regrole = 1"""),
+    ("0A000", "SELECT id FROM customers WHERE id = 1 AND email::regclass = 1"),
+    ("42601", "SELECT id FROM customers WHERE id = 1 AND to_tsquery('simple', email || ' & &') IS NULL"),
+    ("22P02", "SELECT id FROM customers WHERE id = 1 AND email::integer = 1"),
+    ("23505", "INSERT INTO customers (name, email) SELECT name, email FROM customers WHERE id = 1"),
+)
+
+
+def failures():
+    """Statements that fail, each after its SQLSTATE: what the driver says of it goes to `quotes_nothing`."""
+    return _QUOTING + (("42703", "SELECT nme FROM customers"),)
+
+
+def quotes_nothing(expected, code, text):
+    """The error has its own code and no clear value; what speaks of the statement alone can be read."""
+    same(code, expected)
+    nothing_clear(text)
+    assert ("withheld" in text) != ('column "nme" does not exist' in text), text
+
+
 def run(call):
     """Runs all; `call` runs one function (an event loop does it its own way)."""
     passed = failed = skipped = 0

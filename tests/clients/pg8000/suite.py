@@ -210,6 +210,18 @@ def masked_expression():
             same(state(error), "42501")
 
 
+@policy
+def masked_in_errors():
+    c = connect()
+    for code, statement in failures():
+        try:
+            c.run(statement)
+        except DatabaseError as error:
+            quotes_nothing(code, state(error), repr(error.args))
+        else:
+            raise AssertionError(f"no error: {statement}")
+
+
 @behaviour
 def large_result():
     rows = connect().run("SELECT n, repeat('x', 50) FROM generate_series(1, 200000) n")

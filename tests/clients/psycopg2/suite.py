@@ -225,6 +225,18 @@ def masked_expression():
             pass
 
 
+@policy
+def masked_in_errors():
+    c = connect()
+    for code, statement in failures():
+        try:
+            ask(c, statement)
+        except psycopg2.Error as error:
+            quotes_nothing(code, error.pgcode, f"{error} {error.diag.message_primary} {error.diag.message_detail} {error.diag.context}")
+        else:
+            raise AssertionError(f"no error: {statement}")
+
+
 @behaviour
 def large_result():
     rows = ask(connect(), "SELECT n, repeat('x', 50) FROM generate_series(1, 200000) n")

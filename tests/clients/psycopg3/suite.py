@@ -278,6 +278,32 @@ def masked_expression():
                 pass
 
 
+@policy
+def masked_after_another_sessions_change():
+    """A name that another session took away means the hidden column further out."""
+    with connect() as one, connect() as other:
+        one.execute("DROP TABLE IF EXISTS side")
+        one.execute("CREATE TABLE side (email text)")
+        statement = "SELECT (SELECT email FROM side LIMIT 1) FROM customers WHERE id = 1"
+        same(other.execute(statement).fetchone(), (None,))
+        one.execute("ALTER TABLE side RENAME COLUMN email TO e")
+        denied(lambda: other.execute(statement))
+        one.execute("DROP TABLE side")
+
+
+@policy
+def masked_in_errors():
+    with connect() as c:
+        for code, statement in failures():
+            try:
+                c.execute(statement)
+            except psycopg.Error as error:
+                fields = [str(error)] + [getattr(error.diag, name) for name in dir(error.diag) if name.islower() and name[0] != "_"]
+                quotes_nothing(code, error.sqlstate, repr(fields))
+            else:
+                raise AssertionError(f"no error: {statement}")
+
+
 @behaviour
 def large_result():
     with connect() as c:

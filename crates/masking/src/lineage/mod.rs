@@ -14,12 +14,15 @@
 //!
 //! What is looked for, besides output: copies into other tables, functions that keep or send what they are given
 //! (`set_config`, `pg_notify`), functions that run a query in a string (`query_to_xml`), functions that are not
-//! built in and not declared safe, files on the server, statistics, code (DO), renaming, new views.
+//! built in and not declared safe, files on the server, statistics, code (DO), renaming, new views, and what new tables,
+//! columns and domains compute, check and refer to.
 //!
-//! What is *not* found here: inference (WHERE, ORDER BY, `count`, `IS NULL` may ask about hidden values); triggers;
-//! user-defined operators, casts and types whose functions read tables; error details of *other* tables that a foreign
+//! What is *not* found here: inference (WHERE, ORDER BY, `count`, `IS NULL` may ask about hidden values; so may a foreign
+//! key to a primary key that holds them); triggers and defaults that are there already; user-defined operators, casts
+//! and types whose functions read tables; error details of *other* tables that a foreign
 //! key's action writes to; statements of other sessions in `pg_stat_activity`.
 
+mod definition;
 mod expr;
 mod functions;
 mod names;

@@ -6,8 +6,8 @@ use super::{Analyzer, Candidates, CopyFlow};
 use crate::ClassSet;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterObjectSchemaStmt, AlterTableCmd, AlterTableStmt, AlterTableType, CopyStmt, CreateStmt, CreateTableAsStmt, Node,
-    ObjectType, ParseResult, RangeVar, RenameStmt,
+    AlterObjectSchemaStmt, AlterTableCmd, AlterTableStmt, AlterTableType, CopyStmt, CreateTableAsStmt, Node, ObjectType,
+    ParseResult, RangeVar, RenameStmt,
 };
 use std::sync::Arc;
 
@@ -206,9 +206,28 @@ impl<'a> Analyzer<'a> {
                     self.write_all(&columns, Why::NewName);
                 }
             }
-            // A temporary table of its own columns hides a name and shows nothing. What it hides stays a candidate
-            // for that name, so dropping it again uncovers nothing either.
-            NodeEnum::CreateStmt(create) if is_plain_temporary(create) => {}
+            NodeEnum::CreateStmt(create) => self.create_table(create),
+            NodeEnum::CreateSchemaStmt(schema) => {
+                self.flows.redefines = true;
+                schema.schema_elts.iter().for_each(|element| self.statement(element));
+            }
+            NodeEnum::CreateDomainStmt(domain) => {
+                self.flows.redefines = true;
+                domain.constraints.iter().for_each(|constraint| self.of_domain(constraint));
+            }
+            NodeEnum::AlterDomainStmt(domain) => {
+                self.flows.redefines = true;
+                domain.def.iter().for_each(|definition| self.of_domain(definition));
+            }
+            NodeEnum::CreatePolicyStmt(policy) => {
+                self.row_policy(policy.table.as_ref(), [policy.qual.as_deref(), policy.with_check.as_deref()]);
+            }
+            NodeEnum::AlterPolicyStmt(policy) => {
+                self.row_policy(policy.table.as_ref(), [policy.qual.as_deref(), policy.with_check.as_deref()]);
+            }
+            // What an operator or a cast calls is not looked at where it is used.
+            NodeEnum::DefineStmt(define) if define.kind() == ObjectType::ObjectOperator => self.code("CREATE OPERATOR"),
+            NodeEnum::CreateCastStmt(cast) if cast.func.is_some() => self.code("CREATE CAST"),
             NodeEnum::DoStmt(_) => self.suspect(Why::Code, "DO"),
             NodeEnum::CreateFunctionStmt(_) => self.code("CREATE FUNCTION"),
             NodeEnum::RuleStmt(_) => self.code("CREATE RULE"),
@@ -237,11 +256,7 @@ impl<'a> Analyzer<'a> {
             NodeEnum::RenameStmt(rename) => self.rename(rename),
             NodeEnum::AlterObjectSchemaStmt(alter) => self.move_to_schema(alter),
             NodeEnum::AlterTableStmt(alter) => self.alter_table(alter),
-            NodeEnum::IndexStmt(index) => {
-                // "Key (email)=(…) is duplicated."
-                let classes = self.classes_of(index.relation.as_ref());
-                self.flows.quoted |= classes;
-            }
+            NodeEnum::IndexStmt(index) => self.index(index),
             other => self.harmless(other),
         }
     }
@@ -250,13 +265,10 @@ impl<'a> Analyzer<'a> {
     fn harmless(&mut self, statement: &NodeEnum) {
         match statement {
             // What they name may mean something else afterwards.
-            NodeEnum::CreateStmt(_)
-            | NodeEnum::DropStmt(_)
+            NodeEnum::DropStmt(_)
             | NodeEnum::DropOwnedStmt(_)
             | NodeEnum::DefineStmt(_)
             | NodeEnum::CreateCastStmt(_)
-            | NodeEnum::CreateDomainStmt(_)
-            | NodeEnum::AlterDomainStmt(_)
             | NodeEnum::CreateOpClassStmt(_)
             | NodeEnum::CreateOpFamilyStmt(_)
             | NodeEnum::AlterOpFamilyStmt(_)
@@ -266,7 +278,6 @@ impl<'a> Analyzer<'a> {
             | NodeEnum::AlterExtensionStmt(_)
             | NodeEnum::AlterExtensionContentsStmt(_)
             | NodeEnum::CreateExtensionStmt(_)
-            | NodeEnum::CreateSchemaStmt(_)
             | NodeEnum::CompositeTypeStmt(_) => self.flows.redefines = true,
             NodeEnum::AlterCollationStmt(_)
             | NodeEnum::AlterDatabaseRefreshCollStmt(_)
@@ -277,7 +288,6 @@ impl<'a> Analyzer<'a> {
             | NodeEnum::AlterEventTrigStmt(_)
             | NodeEnum::AlterObjectDependsStmt(_)
             | NodeEnum::AlterOwnerStmt(_)
-            | NodeEnum::AlterPolicyStmt(_)
             | NodeEnum::AlterRoleSetStmt(_)
             | NodeEnum::AlterRoleStmt(_)
             | NodeEnum::AlterSeqStmt(_)
@@ -295,7 +305,6 @@ impl<'a> Analyzer<'a> {
             | NodeEnum::ConstraintsSetStmt(_)
             | NodeEnum::CreateAmStmt(_)
             | NodeEnum::CreateEnumStmt(_)
-            | NodeEnum::CreatePolicyStmt(_)
             | NodeEnum::CreateRangeStmt(_)
             | NodeEnum::CreateRoleStmt(_)
             | NodeEnum::CreateSeqStmt(_)
@@ -350,6 +359,10 @@ impl<'a> Analyzer<'a> {
         self.flows.redefines = true;
         let classes = match rename.rename_type() {
             ObjectType::ObjectSchema => self.plan.schema_classes(&rename.subname),
+            ObjectType::ObjectFunction
+            | ObjectType::ObjectProcedure
+            | ObjectType::ObjectRoutine
+            | ObjectType::ObjectAggregate => return self.code("ALTER FUNCTION … RENAME"),
             ObjectType::ObjectColumn | ObjectType::ObjectAttribute => {
                 let candidates = rename.relation.as_ref().map(|relation| self.candidates(relation)).unwrap_or_default();
                 self.column_classes(&candidates, &rename.subname)
@@ -368,6 +381,10 @@ impl<'a> Analyzer<'a> {
         let classes = match alter.object_type() {
             // Everything that the extension owns moves along.
             ObjectType::ObjectExtension => ClassSet::EMPTY,
+            ObjectType::ObjectFunction
+            | ObjectType::ObjectProcedure
+            | ObjectType::ObjectRoutine
+            | ObjectType::ObjectAggregate => return self.code("ALTER FUNCTION … SET SCHEMA"),
             _ => self.classes_of(alter.relation.as_ref()),
         };
         self.leak(Taint { computed: classes, ..Taint::CLEAN }, Why::NewName);
@@ -382,6 +399,7 @@ impl<'a> Analyzer<'a> {
                 _ => self.suspect(Why::UnknownKind, "ALTER TABLE"),
             }
         }
+        self.altered(alter, &target);
         // ALTER COLUMN … TYPE … USING (expression) copies.
         let from = target.into_from();
         let scope = Scope { parent: None, ctes: &[], from: &from };
@@ -414,6 +432,9 @@ impl<'a> Analyzer<'a> {
                 };
                 self.classes_of(named) | self.classes_of(alter.relation.as_ref())
             }
+            AlterTableType::AtGenericOptions | AlterTableType::AtAlterColumnGenericOptions => {
+                return self.other_way("ALTER FOREIGN TABLE … OPTIONS");
+            }
             _ => ClassSet::EMPTY,
         };
         self.leak(Taint { computed: classes, ..Taint::CLEAN }, Why::NewName);
@@ -432,12 +453,4 @@ impl<'a> Analyzer<'a> {
             self.leak(arguments, Why::Kept);
         }
     }
-}
-
-/// `CREATE TEMPORARY TABLE` with columns of its own alone: no parent, partition or type.
-fn is_plain_temporary(create: &CreateStmt) -> bool {
-    create.relation.as_ref().is_some_and(|relation| relation.relpersistence == "t")
-        && create.inh_relations.is_empty()
-        && create.partbound.is_none()
-        && create.of_typename.is_none()
 }

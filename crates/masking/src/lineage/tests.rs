@@ -325,6 +325,112 @@ fn other_ways_round_are_refused() {
     ]);
 }
 
+#[test]
+fn what_definitions_compute_does_not_copy() {
+    use Why::{Kept, UnsafeFunction, Written};
+    check(&[
+        // Defaults.
+        ("CREATE TABLE t (a int DEFAULT 1, b timestamptz DEFAULT now(), c text DEFAULT fine(1))", Pass),
+        ("CREATE TABLE t (x text DEFAULT get_email(1))", Refuse(UnsafeFunction)),
+        ("CREATE TEMP TABLE t (x text DEFAULT get_email(1))", Refuse(UnsafeFunction)),
+        ("CREATE SCHEMA s CREATE TABLE t (x text DEFAULT public.get_email(1))", Refuse(UnsafeFunction)),
+        ("ALTER TABLE orders ADD COLUMN x text DEFAULT get_email(1)", Refuse(UnsafeFunction)),
+        ("ALTER TABLE orders ALTER COLUMN note SET DEFAULT get_email(1)", Refuse(UnsafeFunction)),
+        ("ALTER TABLE orders ALTER COLUMN note SET DEFAULT lower('X')", Pass),
+        ("ALTER TABLE orders ALTER COLUMN note DROP DEFAULT", Pass),
+        ("ALTER VIEW v_clean ALTER COLUMN n SET DEFAULT get_email(1)", Refuse(UnsafeFunction)),
+        ("CREATE DOMAIN d AS text DEFAULT get_email(1)", Refuse(UnsafeFunction)),
+        ("ALTER DOMAIN d SET DEFAULT get_email(1)", Refuse(UnsafeFunction)),
+        ("ALTER DOMAIN d DROP DEFAULT", Pass),
+        ("CREATE TABLE t PARTITION OF orders FOR VALUES IN (get_email(1))", Refuse(UnsafeFunction)),
+        ("CREATE TABLE t PARTITION OF orders FOR VALUES FROM (MINVALUE) TO (1)", Pass),
+        // Generated columns.
+        ("CREATE TABLE t (a text, b text GENERATED ALWAYS AS (lower(a)) STORED)", Pass),
+        ("CREATE TABLE t (a int, b text GENERATED ALWAYS AS (get_email(a)) STORED)", Refuse(UnsafeFunction)),
+        ("CREATE TABLE t (b text GENERATED ALWAYS AS (email) STORED) INHERITS (customers)", Refuse(Written)),
+        ("ALTER TABLE customers ADD COLUMN n text GENERATED ALWAYS AS (lower(name)) STORED", Mask),
+        ("ALTER TABLE customers ADD COLUMN g text GENERATED ALWAYS AS (email || '') STORED", Refuse(Written)),
+        ("ALTER TABLE customers ALTER COLUMN gen_search SET EXPRESSION AS (to_tsvector(card))", Refuse(Written)),
+        ("ALTER TABLE archive ALTER COLUMN email SET EXPRESSION AS (lower(email))", Mask),
+        ("ALTER TABLE orders ALTER COLUMN note SET EXPRESSION AS (get_email(id))", Refuse(UnsafeFunction)),
+        // Checks, policies and indexes run what they are made of.
+        ("ALTER TABLE customers ADD CHECK (length(email) > 3)", Mask),
+        ("ALTER TABLE customers ADD CHECK (set_config('a.b', email, false) IS NOT NULL)", Refuse(Kept)),
+        ("CREATE TABLE t (CHECK (set_config('a.b', email, false) <> '')) INHERITS (customers)", Refuse(Kept)),
+        ("ALTER TABLE customers ADD EXCLUDE USING gist ((get_email(email)) WITH =)", Refuse(Kept)),
+        ("CREATE DOMAIN d AS text CHECK (length(VALUE) > 3)", Pass),
+        ("CREATE DOMAIN d AS text CHECK (set_config('a.b', VALUE, false) IS NOT NULL)", Refuse(Kept)),
+        ("ALTER DOMAIN d ADD CHECK (pg_notify('c', VALUE) IS NULL)", Refuse(Kept)),
+        ("CREATE POLICY p ON customers USING (id = 1)", Mask),
+        ("CREATE POLICY p ON customers USING (set_config('a.b', email, false) IS NOT NULL)", Refuse(Kept)),
+        ("ALTER POLICY p ON customers WITH CHECK (set_config('a.b', email, false) IS NOT NULL)", Refuse(Kept)),
+        ("CREATE INDEX ON customers (lower(email))", Mask),
+        ("CREATE INDEX ON customers (get_email(email))", Refuse(Kept)),
+        ("CREATE INDEX ON customers (id) WHERE get_email(email) = ''", Refuse(Kept)),
+    ]);
+}
+
+#[test]
+fn foreign_keys_do_not_copy() {
+    use Why::{UnknownRelation, Written};
+    check(&[
+        ("CREATE TABLE t (c int REFERENCES customers (id) ON UPDATE CASCADE ON DELETE SET DEFAULT)", Mask),
+        ("CREATE TABLE t (c int REFERENCES customers)", Mask),
+        ("CREATE TABLE t (c int REFERENCES not_there)", Pass),
+        ("CREATE TABLE t (c int REFERENCES orders ON UPDATE CASCADE)", Pass),
+        ("CREATE TABLE t (c int REFERENCES not_there ON UPDATE CASCADE)", Refuse(UnknownRelation)),
+        ("CREATE TABLE t (e text REFERENCES customers (email) ON UPDATE CASCADE)", Refuse(Written)),
+        ("CREATE TABLE t (e text REFERENCES customers ON UPDATE CASCADE)", Refuse(Written)),
+        ("CREATE TABLE t (e text REFERENCES customers (email))", Refuse(Written)),
+        ("CREATE TEMP TABLE t (e text REFERENCES customers (email))", Refuse(Written)),
+        ("CREATE TABLE t (i int, e text, FOREIGN KEY (i, e) REFERENCES customers (id, email))", Refuse(Written)),
+        ("ALTER TABLE orders ADD FOREIGN KEY (email) REFERENCES customers (email) ON UPDATE CASCADE", Refuse(Written)),
+        ("ALTER TABLE orders ADD FOREIGN KEY (customer) REFERENCES customers (id) ON UPDATE CASCADE", Mask),
+        ("ALTER TABLE orders ADD COLUMN e text REFERENCES customers (email) ON DELETE SET DEFAULT", Refuse(Written)),
+        ("ALTER TABLE archive ADD FOREIGN KEY (email) REFERENCES customers (email) ON UPDATE CASCADE", Mask),
+        ("ALTER TABLE archive ADD FOREIGN KEY (note, email) REFERENCES customers (email, name)", Refuse(Written)),
+        ("ALTER TABLE archive ADD FOREIGN KEY (email) REFERENCES orders (note) ON UPDATE CASCADE", Mask),
+    ]);
+}
+
+#[test]
+fn rows_do_not_get_another_name() {
+    use Why::{Code, NewName, OtherWay};
+    check(&[
+        ("ALTER TABLE customers INHERIT orders", Refuse(NewName)),
+        ("ALTER TABLE customers INHERIT not_there", Refuse(NewName)),
+        ("ALTER TABLE orders INHERIT customers", Mask),
+        ("ALTER TABLE orders ATTACH PARTITION customers DEFAULT", Refuse(NewName)),
+        ("ALTER TABLE not_there ATTACH PARTITION archive DEFAULT", Refuse(NewName)),
+        ("ALTER TABLE customers ATTACH PARTITION archive DEFAULT", Mask),
+        ("ALTER TABLE customers ATTACH PARTITION not_there FOR VALUES IN (1)", Mask),
+        ("ALTER FOREIGN TABLE orders OPTIONS (SET table_name 'customers')", Refuse(OtherWay)),
+        ("CREATE SCHEMA s CREATE VIEW w AS SELECT email FROM public.customers", Refuse(NewName)),
+        ("ALTER FUNCTION get_email(int) RENAME TO fine", Refuse(Code)),
+        ("ALTER PROCEDURE move_rows(int) SET SCHEMA crm", Refuse(Code)),
+        ("CREATE OPERATOR @@@ (FUNCTION = pg_notify, LEFTARG = text, RIGHTARG = text)", Refuse(Code)),
+        ("CREATE CAST (text AS int) WITH FUNCTION get_email(text)", Refuse(Code)),
+        ("CREATE CAST (text AS int) WITH INOUT", Pass),
+    ]);
+}
+
+#[test]
+fn tables_are_made_after_others_in_a_transaction() {
+    let plan = shop::plan();
+    for (sql, allowed) in [
+        ("CREATE TABLE t (a timestamptz DEFAULT now(), b int REFERENCES customers CHECK (b > abs(1)))", true),
+        ("CREATE TABLE t PARTITION OF customers FOR VALUES IN (1)", true),
+        ("CREATE DOMAIN d AS text CHECK (lower(VALUE) <> '')", true),
+        // Which table is meant decides what is copied.
+        ("CREATE TABLE t (b int REFERENCES orders ON UPDATE CASCADE)", false),
+        ("CREATE TABLE t (CHECK (id > 0)) INHERITS (orders)", false),
+    ] {
+        let stale = Circumstances { catalog_stale: true, ..Circumstances::default() };
+        let shown = disclose(&plan, &shop::names(&["email", "card"]), &shop::flows_of(&plan, sql), &stale);
+        assert_eq!(shown.is_ok(), allowed, "{sql}: {shown:?}");
+    }
+}
+
 /// The lines under PostgreSQL in the checked facts that are about masking and are decided here.
 #[test]
 fn mistakes_seen_elsewhere() {

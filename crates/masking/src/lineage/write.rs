@@ -21,7 +21,17 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
+    /// What it could be.
+    pub(super) fn candidates(&self) -> &Candidates {
+        &self.candidates
+    }
+
     /// Its columns, for expressions over its rows.
+    pub(super) fn from(&self) -> From<'a> {
+        From::one(self.name, self.columns.clone())
+    }
+
+    /// [`Self::from`], at the end.
     pub(super) fn into_from(self) -> From<'a> {
         From::one(self.name, self.columns)
     }
@@ -55,7 +65,12 @@ impl<'a> Analyzer<'a> {
 
     /// What a column of the target may hold.
     fn holds(&self, target: &Target<'a>, column: &str) -> ClassSet {
-        match target.candidates {
+        self.held(&target.candidates, column)
+    }
+
+    /// What a column of the relation may hold.
+    pub(super) fn held(&self, relation: &Candidates, column: &str) -> ClassSet {
+        match *relation {
             Candidates { ref known, temporary: false, unknown: false } if known.len() == 1 => {
                 known.first().map_or(ClassSet::EMPTY, |oid| self.plan.declared(*oid, column))
             }

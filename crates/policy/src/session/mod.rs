@@ -66,7 +66,7 @@ impl Decider {
             session: session.clone(),
             own: None,
             own_stamp: Stamp::default(),
-            changes: CatalogChanges::default(),
+            changes: CatalogChanges::on(shared.changes(&session.target)),
             refresh: Refresh::default(),
             key: Vec::new(),
             shared,
@@ -122,6 +122,7 @@ impl Decider {
 
 impl SessionAuthorizer for Decider {
     fn decide(&mut self, now: Timestamp, request: &Request, approval: Option<&Approval>) -> Result<Decision, NotReady> {
+        self.changes.hear();
         self.renew(now);
         let decided = match &request.statement {
             Statement::Sql(text) => {

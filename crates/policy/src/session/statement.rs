@@ -7,6 +7,7 @@ use crate::large_objects;
 use crate::refresh::Outcome;
 use crate::sql::{self, Analysis};
 use bytes::Bytes;
+use pg_query::NodeRef;
 use proxy_core::pipeline::{Approval, NotReady};
 use proxy_core::{Decision, Disclosure, Facts, Request, RequestId, Timestamp};
 use std::sync::Arc;
@@ -68,12 +69,18 @@ impl Decider {
         if self.refresh.is_unfinished(request) {
             return Err(self.refresh(now, request));
         }
-        let names = !analysis.relations.is_empty() || !analysis.functions.is_empty() || analysis.unresolved;
         let blind = self.is_blind();
-        if names && (self.changes.stale || blind) {
+        let names = !analysis.relations.is_empty() || !analysis.functions.is_empty() || analysis.unresolved;
+        // What is not understood could show anything: that, too, is only told of a catalogue.
+        let names = names || (blind && !analysis.facts.unknown.is_empty());
+        // A function that is built in is named as well: another may have been made under its name.
+        let stale = self.changes.stale && (names || calls(analysis));
+        if stale || (names && blind) {
             match self.refresh.outcome(&*self.shared.catalogs, &self.session.target, (self.changes.epoch, !blind), now) {
+                // Others go on changing it: this request has waited once.
+                Outcome::None if self.refresh.was_for(request) => {}
                 Outcome::None => return Err(self.refresh(now, request)),
-                Outcome::Loaded => self.changes.stale = false,
+                Outcome::Loaded => self.changes.loaded(),
                 // It stays as it was: what is masked is not read now.
                 Outcome::Failed => {}
             }
@@ -125,8 +132,15 @@ impl Decider {
 
     /// Has the request wait for a newer catalogue.
     pub(super) fn refresh(&mut self, now: Timestamp, request: RequestId) -> NotReady {
+        self.changes.loading();
         self.refresh.start(&*self.shared.catalogs, &self.session.target, (request, self.changes.epoch), now)
     }
+}
+
+/// Whether it calls any function.
+fn calls(analysis: &Analysis) -> bool {
+    let tree = analysis.tree.as_ref();
+    tree.is_some_and(|tree| tree.nodes().iter().any(|(node, ..)| matches!(node, NodeRef::FuncCall(_))))
 }
 
 /// All that `analyses` do, together.
