@@ -148,7 +148,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What the binary is built for, and this processor lacks: without a word, it would be killed in the middle of work.
+/// What the audit store is built for, and this processor lacks: it would be killed in the middle of its work.
 fn missing_instructions() -> Option<&'static str> {
     #[cfg(target_arch = "x86_64")]
     if !std::arch::is_x86_feature_detected!("sse4.2") {
