@@ -98,13 +98,14 @@ impl Db {
 
     /// Entries before this were on the disk when it was written, so none of them can be missing after a power loss.
     pub(crate) fn synced(&self) -> Result<u64, StoreError> {
-        match self.get(Family::Meta, SYNCED_KEY)? {
-            None => Ok(0),
-            Some(bytes) => bytes
-                .try_into()
-                .map(u64::from_be_bytes)
-                .map_err(|_| StoreError::Corrupt("the place up to which the log is synced is not 8 bytes long".to_owned())),
-        }
+        self.place(SYNCED_KEY, "the place up to which the log is synced")
+    }
+
+    /// A place in the log that is kept under `key`, and called `what` where it is damaged; 0 where none is kept.
+    pub(crate) fn place(&self, key: &[u8], what: &str) -> Result<u64, StoreError> {
+        let Some(bytes) = self.get(Family::Meta, key)? else { return Ok(0) };
+        let bytes = bytes.try_into().map_err(|_| StoreError::Corrupt(format!("{what} is not 8 bytes long")))?;
+        Ok(u64::from_be_bytes(bytes))
     }
 
     /// Notes, with what else is written, that the entries before `end` are on the disk.

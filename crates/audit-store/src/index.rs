@@ -115,13 +115,7 @@ pub(crate) fn stored(db: &Db, id: SessionId) -> Result<Option<SessionSummary>, S
 
 /// How far the stored index has come.
 pub(crate) fn indexed(db: &Db) -> Result<u64, StoreError> {
-    match db.get(Family::Meta, INDEXED_KEY)? {
-        None => Ok(0),
-        Some(bytes) => bytes
-            .try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| StoreError::Corrupt("the index's place is not 8 bytes long".to_owned())),
-    }
+    db.place(INDEXED_KEY, "the index's place")
 }
 
 /// Indices as a list: the first in the key, then the steps.

@@ -43,12 +43,8 @@ pub fn damage(dir: &Path, options: &Options) -> Result<Option<Damage>, StoreErro
     }
     match Db::open_read_only(dir, options, Some(Recovery::Refuse)) {
         Ok(db) => {
-            let (end, synced) = (log::end(&db)?, db.synced()?);
-            Ok(match gap(&db)? {
-                Some(gap) => Some(Damage { what: gap.words(), kept: gap.first, dropped: gap.after }),
-                None if synced > end => Some(Damage { what: log::lost(end, synced), kept: end, dropped: 0 }),
-                None => None,
-            })
+            let gap = log::gap(&db)?;
+            Ok(gap.map(|gap| Damage { what: gap.words(), kept: gap.first, dropped: gap.after.unwrap_or(0) }))
         }
         Err(StoreError::Corrupt(what)) => behind(dir, options, what).map(Some),
         Err(other) => Err(other),
@@ -58,16 +54,13 @@ pub fn damage(dir: &Path, options: &Options) -> Result<Option<Damage>, StoreErro
 /// What stands before and after the damage.
 fn behind(dir: &Path, options: &Options, what: String) -> Result<Damage, StoreError> {
     let before = Db::open_read_only(dir, options, Some(Recovery::DropDamagedTail))?;
-    let (what, kept) = match gap(&before)? {
+    // That entries are missing at its end is what the damage means.
+    let (what, kept) = match log::gap(&before)?.filter(|gap| gap.after.is_some()) {
         None => (what, log::end(&before)?),
         Some(gap) => (format!("{what}; {}", gap.words()), gap.first),
     };
     let all = log::end(&Db::open_read_only(dir, options, None)?)?;
     Ok(Damage { what, kept, dropped: all.saturating_sub(kept) })
-}
-
-fn gap(db: &Db) -> Result<Option<log::Gap>, StoreError> {
-    log::gap(db, db.synced()?.min(log::end(db)?))
 }
 
 /// A copy of a store for looking at, which is removed again.

@@ -538,35 +538,22 @@ fn write_batch(db: &Db, first: u64, batch: &Batch) -> Result<WriteBatch, StoreEr
     Ok(write)
 }
 
-/// The index that the next entry gets, where none before it is missing.
-///
-/// A power loss may take the end of one write-ahead log and leave the next, until both are synced. RocksDB takes the
-/// shorter log for a whole one, so that a gap is found here alone. It can be nowhere but after what was synced.
+/// The index that the next entry gets. Where entries are missing, that is an error, or those after them are dropped.
 fn whole_end(db: &Db, recovery: Recovery) -> Result<u64, StoreError> {
-    let end = log::end(db)?;
-    let synced = db.synced()?;
-    let gap = log::gap(db, synced.min(end))?;
-    let kept = match gap {
-        // They were on the disk when that was noted: it has lost them since.
-        None if synced > end && recovery == Recovery::Refuse => return Err(StoreError::Corrupt(log::lost(end, synced))),
-        None => end,
-        Some(gap) if recovery == Recovery::DropDamagedTail => gap.first,
-        Some(gap) => return Err(StoreError::Corrupt(gap.words())),
-    };
-    if gap.is_some() || synced > kept {
-        let mut batch = WriteBatch::default();
-        if let Some(gap) = gap {
-            tracing::warn!("{}: these are dropped", gap.words());
-            db.delete_from(&mut batch, Family::Entries, &kept.to_be_bytes())?;
-            db.delete_from(&mut batch, Family::Payload, &kept.to_be_bytes())?;
-        }
-        // What is appended now is not synced yet.
-        db.put_synced(&mut batch, synced.min(kept))?;
-        let mut durable = WriteOptions::default();
-        durable.set_sync(true);
-        db.write(batch, &durable)?;
+    let Some(gap) = log::gap(db)? else { return log::end(db) };
+    if recovery == Recovery::Refuse {
+        return Err(StoreError::Corrupt(gap.words()));
     }
-    Ok(kept)
+    tracing::warn!("{}: the log goes on from entry {}", gap.words(), gap.first);
+    let mut batch = WriteBatch::default();
+    db.delete_from(&mut batch, Family::Entries, &gap.first.to_be_bytes())?;
+    db.delete_from(&mut batch, Family::Payload, &gap.first.to_be_bytes())?;
+    // What is appended now is not synced yet.
+    db.put_synced(&mut batch, db.synced()?.min(gap.first))?;
+    let mut durable = WriteOptions::default();
+    durable.set_sync(true);
+    db.write(batch, &durable)?;
+    Ok(gap.first)
 }
 
 /// Reads the last entries: what is damaged at the end must not be built upon.

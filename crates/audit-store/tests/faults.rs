@@ -246,16 +246,24 @@ fn a_damaged_write_ahead_log_is_refused_until_an_operator_decides() {
     // All but those in the damaged part, which is at most a block of 32 KiB, can be counted.
     assert!(damage.dropped > 100 && damage.kept + damage.dropped == 2_000, "{damage:?}");
     let before = std::fs::read(&wal).unwrap();
-    let (store, aside) = audit_store::repair(&dir, options()).unwrap();
-    assert_eq!(store.reader().len(), Ok(damage.kept));
-    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
-    assert_eq!(store.append(&[request(1, damage.kept, 1, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
-    store.close().unwrap();
-    // It opens again like any other, and what was damaged is still there.
-    assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
-    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(damage.kept + 1));
+    let aside = goes_on_after_repair(&dir, &damage, 1);
+    // What was damaged is still there.
     assert_eq!(std::fs::read(aside.join(wal.file_name().unwrap())).unwrap(), before);
     assert_eq!(audit_store::damage(&aside, &options()), Ok(Some(Damage { what: aside_words(&dir, &aside, &damage), ..damage })));
+}
+
+/// Repairs the store, which then takes an entry and opens again like any other. Gives where the damaged one was set aside.
+fn goes_on_after_repair(dir: &Path, damage: &Damage, number: u64) -> PathBuf {
+    let (store, aside) = audit_store::repair(dir, options()).unwrap();
+    assert_eq!(store.reader().len(), Ok(damage.kept));
+    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    assert_eq!(store.append(&[request(1, damage.kept, number, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
+    store.close().unwrap();
+    assert_eq!(audit_store::damage(dir, &options()), Ok(None));
+    let store = AuditStore::open(dir, options()).unwrap();
+    assert_eq!(store.reader().len(), Ok(damage.kept + 1));
+    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    aside
 }
 
 /// The same words of the store that was set aside.
@@ -349,15 +357,7 @@ fn entries_that_are_missing_before_others_are_damage() {
         assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("are missing")), "{error}");
         assert_eq!(audit_store::damage(&dir, &options()), Ok(Some(damage.clone())));
     }
-    let (store, aside) = audit_store::repair(&dir, options()).unwrap();
-    assert_eq!(store.reader().len(), Ok(damage.kept));
-    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
-    assert_eq!(store.append(&[request(1, damage.kept, 61, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
-    store.close().unwrap();
-    assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
-    let store = AuditStore::open(&dir, options()).unwrap();
-    assert_eq!(store.reader().len(), Ok(damage.kept + 1));
-    assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    let aside = goes_on_after_repair(&dir, &damage, 61);
     assert_eq!(audit_store::damage(&aside, &options()), Ok(Some(damage)));
 }
 
