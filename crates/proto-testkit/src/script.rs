@@ -316,7 +316,7 @@ impl<S: Session> Script<S> {
             Action::Record(outcome) => self.outcomes.push(outcome),
             Action::SetDeadline(after) => self.seen.push_back(Seen::SetDeadline(after)),
             Action::Cancel(key) => self.seen.push_back(Seen::Cancel(key)),
-            Action::CancelUpstream { bytes, permit } => {
+            Action::CancelUpstream { bytes, permit, .. } => {
                 self.check(permit);
                 self.seen.push_back(Seen::CancelUpstream(bytes));
             }

@@ -323,11 +323,22 @@ pub enum Action {
     CancelUpstream {
         /// The bytes.
         bytes: Bytes,
+        /// What comes before them, where the session's own connection has TLS.
+        upgrade: TlsUpgrade,
         /// What cleared the request that is being cancelled.
         permit: Permit,
     },
     /// Close: what was sent goes out first.
     Close(CloseReason),
+}
+
+/// How a protocol asks its peer for TLS on a connection that began without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsUpgrade {
+    /// What is sent.
+    pub request: Bytes,
+    /// The whole answer of a peer that agrees: TLS begins after it.
+    pub accepted: &'static [u8],
 }
 
 /// The key by which a client may cancel its session from another connection.

@@ -4,20 +4,21 @@
 use crate::limits::{CANCEL_TIMEOUT, CLOSE_TIMEOUT};
 use crate::socket::{Socket, Stream};
 use crate::tls::{self, UpstreamTls};
+use proxy_core::session::TlsUpgrade;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// PostgreSQL's SSLRequest (protocol, "Message Formats"): its length, and the code 80877103.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+/// TLS to a target, and how it is asked for.
+type Tls = (UpstreamTls, TlsUpgrade);
 
 /// Sends `request` within [`CANCEL_TIMEOUT`], and waits until the target has closed the connection: until then it may
 /// not have read it.
 ///
 /// # Errors
 /// The target cannot be written to in time, or does not speak TLS where it must: then nothing of `request` was sent.
-pub(crate) async fn send(socket: Socket, tls: Option<UpstreamTls>, request: &[u8]) -> io::Result<()> {
+pub(crate) async fn send(socket: Socket, tls: Option<Tls>, request: &[u8]) -> io::Result<()> {
     let mut stream = deliver(CANCEL_TIMEOUT, socket, tls, request).await?;
     // It answers nothing. A connection that is closed with unread bytes (TLS has some) would be reset, and the request
     // could be lost with it. How it ends does not matter any more.
@@ -27,7 +28,7 @@ pub(crate) async fn send(socket: Socket, tls: Option<UpstreamTls>, request: &[u8
     Ok(())
 }
 
-async fn deliver(within: Duration, socket: Socket, tls: Option<UpstreamTls>, request: &[u8]) -> io::Result<Stream> {
+async fn deliver(within: Duration, socket: Socket, tls: Option<Tls>, request: &[u8]) -> io::Result<Stream> {
     let delivered = async {
         let mut stream = match tls {
             None => Stream::Plain(socket),
@@ -41,11 +42,11 @@ async fn deliver(within: Duration, socket: Socket, tls: Option<UpstreamTls>, req
 }
 
 /// Asks for TLS as the session's own connection did, and checks the target as it did.
-async fn encrypt(mut socket: Socket, tls: UpstreamTls) -> io::Result<Stream> {
-    socket.write_all(&SSL_REQUEST).await?;
-    let mut answer = [0; 1];
+async fn encrypt(mut socket: Socket, (tls, upgrade): Tls) -> io::Result<Stream> {
+    socket.write_all(&upgrade.request).await?;
+    let mut answer = vec![0; upgrade.accepted.len()];
     socket.read_exact(&mut answer).await?;
-    if answer != *b"S" {
+    if answer != upgrade.accepted {
         return Err(io::Error::other("the target does not speak TLS"));
     }
     let (stream, _) = tls::connect(tls, socket).await?;
@@ -54,9 +55,10 @@ async fn encrypt(mut socket: Socket, tls: UpstreamTls) -> io::Result<Stream> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SSL_REQUEST, deliver, send};
+    use super::{Tls, deliver, send};
     use crate::socket::Socket;
     use crate::tls::UpstreamTls;
+    use proxy_core::session::TlsUpgrade;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
     use std::io::ErrorKind;
     use std::sync::Arc;
@@ -66,6 +68,8 @@ mod tests {
 
     const REQUEST: &[u8] = &[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 7, 1, 2, 3, 4];
 
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
     async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -73,7 +77,7 @@ mod tests {
     }
 
     /// Both sides of TLS with a certificate for `localhost`; the client expects `name`.
-    fn tls(name: &str) -> (UpstreamTls, tokio_rustls::TlsAcceptor) {
+    fn tls(name: &str) -> (Tls, tokio_rustls::TlsAcceptor) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let certificate: CertificateDer<'static> = made.cert.der().clone();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -85,7 +89,8 @@ mod tests {
         let client = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let client = client.with_root_certificates(roots).with_no_client_auth();
         let server_name = ServerName::try_from(name.to_owned()).unwrap();
-        (UpstreamTls { config: Arc::new(client), server_name }, Arc::new(server).into())
+        let upgrade = TlsUpgrade { request: SSL_REQUEST[..].into(), accepted: b"S" };
+        ((UpstreamTls { config: Arc::new(client), server_name }, upgrade), Arc::new(server).into())
     }
 
     #[tokio::test]

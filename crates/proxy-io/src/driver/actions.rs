@@ -12,7 +12,9 @@ use crate::tls;
 use bytes::{Bytes, BytesMut};
 use proxy_core::pipeline::SessionFacts;
 use proxy_core::record::{OutcomeStatus, SessionStarted};
-use proxy_core::session::{Action, CloseReason, EndReason, Input, LoginReply, Peer, TlsInfo, UpstreamFailure, UpstreamLogin};
+use proxy_core::session::{
+    Action, CloseReason, EndReason, Input, LoginReply, Peer, TlsInfo, TlsUpgrade, UpstreamFailure, UpstreamLogin,
+};
 use proxy_core::{Decision, Event, Timestamp};
 use std::future::Future;
 use std::io;
@@ -71,9 +73,9 @@ impl Driver {
                     self.deadlines.set(Deadline::Session, after.map(|after| Instant::now() + after));
                 }
                 Action::Cancel(key) => self.services.registry.cancel(&key),
-                Action::CancelUpstream { bytes, permit } => {
+                Action::CancelUpstream { bytes, upgrade, permit } => {
                     if permit.session() == self.peer.session {
-                        self.cancel_upstream(bytes);
+                        self.cancel_upstream(bytes, upgrade);
                     }
                 }
                 Action::Close(reason) => self.close(reason),
@@ -171,10 +173,11 @@ impl Driver {
         self.answers.as_mut().ok_or(UpstreamFailure::Credential)?.answer(challenge)
     }
 
-    fn cancel_upstream(&self, bytes: Bytes) {
+    fn cancel_upstream(&self, bytes: Bytes, upgrade: TlsUpgrade) {
         let Some(opened) = &self.opened else { return };
         let UpstreamEndpoint { host, port, tls, .. } = &opened.upstream;
-        let (host, port, tls, session) = (host.clone(), *port, tls.clone(), self.peer.session);
+        let (host, port, session) = (host.clone(), *port, self.peer.session);
+        let tls = tls.clone().map(|tls| (tls, upgrade));
         tokio::spawn(async move {
             let sent = async { cancel::send(connect(&host, port).await?, tls, &bytes).await };
             if let Err(error) = sent.await {

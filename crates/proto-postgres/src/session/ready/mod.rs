@@ -33,7 +33,7 @@ use crate::types::{ClientTag, SqlState};
 use bytes::{Bytes, BytesMut};
 use proxy_core::pipeline::Permit;
 use proxy_core::record::OutcomeStatus;
-use proxy_core::session::EndReason;
+use proxy_core::session::{EndReason, TlsUpgrade};
 use proxy_core::{Action, CloseReason, Input, Peer};
 use std::collections::VecDeque;
 
@@ -296,7 +296,10 @@ impl Ready {
         let (Some((process, secret)), Some(running)) = (&self.key, self.running.front()) else { return };
         let mut out = BytesMut::new();
         StartupPacket::CancelRequest { process: *process, secret }.encode(&mut out);
-        core.push(Action::CancelUpstream { bytes: out.freeze(), permit: running.permit });
+        let mut request = BytesMut::new();
+        StartupPacket::SslRequest.encode(&mut request);
+        let upgrade = TlsUpgrade { request: request.freeze(), accepted: b"S" };
+        core.push(Action::CancelUpstream { bytes: out.freeze(), upgrade, permit: running.permit });
     }
 
     /// The client cancels.
