@@ -49,7 +49,6 @@ pub struct PolicySet {
     digest: String,
     version: Arc<str>,
     reads: Reads,
-    reads_clock: bool,
     warnings: Vec<Problem>,
     pub(crate) schema: Arc<ParsedSchema>,
 }
@@ -98,8 +97,7 @@ impl PolicySet {
         let by_id = policies.iter().enumerate().map(|(at, policy)| (policy.id.clone(), at)).collect();
         let mut reads = Reads::default();
         policies.iter().for_each(|policy| reads.merge(&policy.reads));
-        let reads_clock = reads.context("hour") || reads.context("weekday");
-        Self { policies, by_id, digest, version, reads, reads_clock, warnings, schema }
+        Self { policies, by_id, digest, version, reads, warnings, schema }
     }
 
     /// The policies, sorted by id.
@@ -131,11 +129,6 @@ impl PolicySet {
     #[must_use]
     pub fn reads(&self) -> &Reads {
         &self.reads
-    }
-
-    /// Whether a decision may depend on the hour or the day: asked for every request.
-    pub(crate) fn reads_clock(&self) -> bool {
-        self.reads_clock
     }
 
     /// What Cedar finds odd but not wrong, such as a condition that can never hold.

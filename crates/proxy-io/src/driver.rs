@@ -84,38 +84,19 @@ struct Side {
     moved: u64,
 }
 
-/// What a session may wait for no longer.
-#[derive(Debug, Clone, Copy)]
-enum Deadline {
-    Login,
-    Expiry,
-    Session,
-    Closing,
-}
-
-/// Deadlines of a session, by what they are for. One `Sleep` waits for the earliest.
+/// Timers of a session, by what they are for. One `Sleep` waits for the earliest.
 #[derive(Debug, Default)]
 struct Deadlines {
-    at: [Option<Instant>; 4],
-    /// One was set since the `Sleep` was.
-    changed: bool,
+    login: Option<Instant>,
+    expiry: Option<Instant>,
+    session: Option<Instant>,
+    closing: Option<Instant>,
 }
 
 impl Deadlines {
-    fn set(&mut self, what: Deadline, at: Option<Instant>) {
-        self.at[what as usize] = at;
-        self.changed = true;
-    }
-
-    /// Takes it away, if it has passed by `now`.
-    fn take_due(&mut self, what: Deadline, now: Instant) -> bool {
-        let deadline = &mut self.at[what as usize];
-        deadline.is_some_and(|at| at <= now) && deadline.take().is_some()
-    }
-
     /// The earliest.
     fn next(&self) -> Option<Instant> {
-        self.at.into_iter().flatten().min()
+        [self.login, self.expiry, self.session, self.closing].into_iter().flatten().min()
     }
 }
 
@@ -217,8 +198,6 @@ impl Driver {
         let Setup { socket, session, peer, cancel_key, admission, spec, services, committer } = setup;
         let login = services.authenticate.begin(peer.clone());
         let deadline = Instant::now() + spec.login_timeout;
-        let mut deadlines = Deadlines::default();
-        deadlines.set(Deadline::Login, Some(deadline));
         Self {
             session,
             peer,
@@ -244,7 +223,7 @@ impl Driver {
             requests: Arc::default(),
             started: false,
             login_recorded: false,
-            deadlines,
+            deadlines: Deadlines { login: Some(deadline), ..Deadlines::default() },
             sleep: Box::pin(tokio::time::sleep_until(deadline)),
             closing: None,
             now: wall_clock(),
@@ -270,7 +249,7 @@ impl Driver {
             if let Some(reason) = self.over() {
                 return Poll::Ready(reason);
             }
-            if !progress && !self.deadlines.changed {
+            if !progress {
                 return Poll::Pending;
             }
         }
@@ -385,9 +364,6 @@ impl Driver {
 
     fn poll_deadlines(&mut self, wakes: &Wakes) -> bool {
         let mut progress = false;
-        if !std::mem::take(&mut self.deadlines.changed) && !self.ready.has(Source::Timer) {
-            return progress;
-        }
         loop {
             let Some(next) = self.deadlines.next() else { return progress };
             // A timer that is set for earlier is left: when it goes off, it is set for what is next then. So a
@@ -409,7 +385,8 @@ impl Driver {
     }
 
     fn deadline_passed(&mut self, at: Instant) {
-        if self.deadlines.take_due(Deadline::Closing, at) {
+        let due = |deadline: &mut Option<Instant>| deadline.is_some_and(|d| d <= at) && deadline.take().is_some();
+        if due(&mut self.deadlines.closing) {
             // The peer does not take what is left: it is dropped.
             self.client.output = Output::default();
             self.upstream.output = Output::default();
@@ -417,10 +394,10 @@ impl Driver {
             self.client.stream = None;
             self.upstream.stream = None;
         }
-        if self.deadlines.take_due(Deadline::Login, at) {
+        if due(&mut self.deadlines.login) {
             self.end(EndReason::LoginTimeout);
         }
-        if self.deadlines.take_due(Deadline::Expiry, at) {
+        if due(&mut self.deadlines.expiry) {
             // The clock may have been set back meanwhile: what counts is the wall clock.
             let now = wall_clock();
             let expires = self.opened.as_ref().and_then(|opened| opened.expires);
@@ -430,7 +407,7 @@ impl Driver {
                 None => {}
             }
         }
-        if self.deadlines.take_due(Deadline::Session, at) {
+        if due(&mut self.deadlines.session) {
             self.feed(Input::Deadline);
             self.offer_again();
         }
@@ -439,7 +416,7 @@ impl Driver {
     /// Sets the timer for the credential's expiry: at most a minute ahead, so that a clock that jumps is noticed.
     fn expire_at(&mut self, expires: Timestamp, now: Timestamp) {
         let left = Duration::from_micros(expires.micros_since(now)).min(Duration::from_secs(60));
-        self.deadlines.set(Deadline::Expiry, Some(Instant::now() + left));
+        self.deadlines.expiry = Some(Instant::now() + left);
     }
 
     /// Reads from one peer, if the other takes more, and feeds the session.
@@ -531,8 +508,7 @@ impl Driver {
         if self.client.stream.is_none() {
             self.operation = None;
         }
-        self.deadlines = Deadlines::default();
-        self.deadlines.set(Deadline::Closing, Some(Instant::now() + CLOSE_TIMEOUT));
+        self.deadlines = Deadlines { closing: Some(Instant::now() + CLOSE_TIMEOUT), ..Deadlines::default() };
     }
 
     /// Says goodbye, records the end.
