@@ -128,7 +128,8 @@ is_missing() {
   case $1 in
     postgresql) ! pg_bin >/dev/null ;;
     postgresql-client) ! command -v psql >/dev/null ;;
-    libclang-dev) ! compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && ! ldconfig -p 2>/dev/null | grep -q libclang ;;
+    # Not libclang-cpp, which other packages bring.
+    libclang-dev) ! compgen -G '/usr/lib/llvm-*/lib/libclang[.-][0-9s]*' >/dev/null && ! ldconfig -p 2>/dev/null | grep -qE 'libclang(-[0-9]+)?\.so' ;;
     g++) ! command -v c++ >/dev/null ;;
     python3-venv) ! python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     faketime) ! compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null ;;
