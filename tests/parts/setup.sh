@@ -48,8 +48,10 @@ fetch_from_maven() { # ARTIFACT DIR
     -Dmdep.useBaseVersion=true
 }
 
-# Built for being built soon, not for speed: it runs for a second.
+# Built for being built soon, not for speed: it runs for a second. It looks at the crates of every platform, of which a
+# build fetches its own alone.
 setup_deny() {
+  cargo fetch --locked --quiet
   [ "$("$CACHE/tools/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $CARGO_DENY_VERSION" ] || return 0
   CARGO_TARGET_DIR=$SCRATCH/cargo-deny CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 \
