@@ -19,8 +19,8 @@ COPY . .
 # The caches survive between builds and are not part of the image: so the binary is copied out.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --release --locked --package sallyport \
-    && cp target/release/sallyport /usr/local/bin/sallyport
+    cargo build --profile dist --locked --package sallyport \
+    && cp target/dist/sallyport /usr/local/bin/sallyport
 
 FROM debian:bookworm-slim
 # CA certificates for OpenID discovery and for targets with public certificates. libstdc++: RocksDB.

@@ -13,6 +13,8 @@ const KEPT_MAX: usize = 1 << 20;
 pub(crate) struct Chunk {
     /// Which entry of the batch is its first.
     pub(crate) first: usize,
+    /// How many.
+    pub(crate) count: usize,
     /// Where its bytes are.
     pub(crate) bytes: Range<usize>,
 }
@@ -46,8 +48,9 @@ impl Batch {
             match self.chunks.last_mut() {
                 Some(chunk) if at - chunk.first < CHUNK_ENTRIES_MAX && end - chunk.bytes.start <= CHUNK_BYTES_MAX => {
                     chunk.bytes.end = end;
+                    chunk.count += 1;
                 }
-                _ => self.chunks.push(Chunk { first: at, bytes: start..end }),
+                _ => self.chunks.push(Chunk { first: at, count: 1, bytes: start..end }),
             }
         }
         Ok(())
@@ -55,6 +58,11 @@ impl Batch {
 
     pub(crate) fn chunk(&self, chunk: &Chunk) -> &[u8] {
         &self.bytes[chunk.bytes.clone()]
+    }
+
+    /// The leaves of all chunks.
+    pub(crate) fn leaves(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Bytes that will be written, about.

@@ -1,6 +1,8 @@
 //! The handle on RocksDB: opening, column families, errors in the store's own words.
 
+use crate::journal::{self, Tail};
 use crate::limits::CATCH_UP_TRIES;
+use crate::log;
 use crate::options::{self, Family, Options, Recovery};
 use crate::wal;
 use proxy_core::StoreError;
@@ -18,13 +20,22 @@ const FORMAT_KEY: &[u8] = b"format";
 const LOG_ID_KEY: &[u8] = b"log-id";
 const SYNCED_KEY: &[u8] = b"synced";
 
-/// One opening of the database.
+/// A hole between database and journal that is seen more often than this is one.
+const HOLES_SEEN: u32 = 5;
+
+/// One opening of the database, and of the journal before it.
 pub(crate) struct Db {
     db: DB,
+    /// What the journal has and the database lacks: from its first entry on it stands in for the database. Of the
+    /// writer's own opening: nothing.
+    tail: Tail,
+    /// Entries before this were on the disk, as the journal says.
+    journal_synced: u64,
 }
 
 impl Db {
-    /// Opens for writing; makes the store where there is none.
+    /// Opens for writing; makes the store where there is none. What the journal has and the database lacks is moved, and
+    /// on the disk.
     pub(crate) fn open(dir: &Path, options: &Options) -> Result<Self, StoreError> {
         create_private(dir)?;
         if options.recovery == Recovery::DropDamagedTail {
@@ -33,12 +44,17 @@ impl Db {
         wal::check(dir)?;
         let db = DB::open_cf_descriptors(&options::database(options), dir, options::families(options))
             .map_err(|e| opening(dir, &e))?;
-        let db = Self { db };
+        let mut db = Self::new(db);
         match db.get(Family::Meta, FORMAT_KEY)? {
             None => db.initialise()?,
             Some(format) => check_format(&format)?,
         }
+        db.take_over()?;
         Ok(db)
+    }
+
+    fn new(db: DB) -> Self {
+        Self { db, tail: Tail::default(), journal_synced: 0 }
     }
 
     /// Opens for reading, while another process may be writing. `scratch` is a folder of this reader's own.
@@ -54,7 +70,7 @@ impl Db {
         rocks.set_max_open_files(-1);
         let db = DB::open_cf_descriptors_as_secondary(&rocks, dir, scratch, options::families(options))
             .map_err(|e| opening(dir, &e))?;
-        let db = Self { db };
+        let db = Self::new(db);
         match db.get(Family::Meta, FORMAT_KEY)? {
             None => Err(StoreError::Io(format!("the audit store at {} is being made: try again", dir.display()))),
             Some(format) => check_format(&format).map(|()| db),
@@ -76,7 +92,75 @@ impl Db {
         }
         let db =
             DB::open_cf_descriptors_read_only(&rocks, dir, options::families(options), false).map_err(|e| opening(dir, &e))?;
-        Ok(Self { db })
+        let mut db = Self::new(db);
+        db.read_journal()?;
+        Ok(db)
+    }
+
+    /// Reads from the journal what the database lacks. `false`: the two do not meet.
+    fn read_journal(&mut self) -> Result<bool, StoreError> {
+        self.tail = Tail::default();
+        // Damage may have left nothing of the log, not even its id.
+        if self.get(Family::Meta, LOG_ID_KEY)?.is_none() {
+            return Ok(true);
+        }
+        let Some(found) = journal::read(self.db.path(), &self.log_id()?)? else { return Ok(false) };
+        self.journal_synced = found.synced;
+        let (end, last) = (log::end(self)?, found.end());
+        // Where entries are missing before others, the journal may have them all.
+        let gap = log::gap(self)?.filter(|gap| gap.after.is_some());
+        let tail = found.run(gap.map_or(end, |gap| gap.first))?;
+        let reached = tail.end().unwrap_or(end);
+        if gap.is_none() || reached >= end {
+            self.tail = tail;
+        }
+        Ok(reached >= last)
+    }
+
+    /// Moves what the journal has and the database lacks.
+    pub(crate) fn take_over(&mut self) -> Result<(), StoreError> {
+        self.read_journal()?;
+        let tail = std::mem::take(&mut self.tail);
+        let Some(first) = tail.first() else { return Ok(()) };
+        let mut batch = WriteBatch::default();
+        if first < log::end(self)? {
+            self.delete_from(&mut batch, Family::Entries, &first.to_be_bytes())?;
+            self.delete_from(&mut batch, Family::Payload, &first.to_be_bytes())?;
+        }
+        self.put_tail(&mut batch, &tail)?;
+        let mut durable = WriteOptions::default();
+        durable.set_sync(true);
+        self.write(batch, &durable)
+    }
+
+    fn put_tail(&self, batch: &mut WriteBatch, tail: &Tail) -> Result<(), StoreError> {
+        for (first, _, leaves) in &tail.chunks {
+            self.put(batch, Family::Entries, &first.to_be_bytes(), leaves)?;
+        }
+        for ((index, field), content) in &tail.beside {
+            self.put(batch, Family::Payload, &log::payload_key(*index, *field), content)?;
+        }
+        Ok(())
+    }
+
+    /// Moves what was accepted.
+    pub(crate) fn move_in(&self, tail: &Tail) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::with_capacity_bytes(tail.size() + tail.size() / 8 + 64);
+        self.put_tail(&mut batch, tail)?;
+        self.write(batch, &WriteOptions::default())
+    }
+
+    /// What stands in for the database from its first entry on.
+    pub(crate) fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// What is kept beside the entry at `index`.
+    pub(crate) fn payload(&self, index: u64, field: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.tail.beside.get(&(index, field)) {
+            Some(content) => Ok(Some(content.clone())),
+            None => self.get(Family::Payload, &log::payload_key(index, field)),
+        }
     }
 
     fn initialise(&self) -> Result<(), StoreError> {
@@ -98,7 +182,7 @@ impl Db {
 
     /// Entries before this were on the disk when it was written, so none of them can be missing after a power loss.
     pub(crate) fn synced(&self) -> Result<u64, StoreError> {
-        self.place(SYNCED_KEY, "the place up to which the log is synced")
+        Ok(self.place(SYNCED_KEY, "the place up to which the log is synced")?.max(self.journal_synced))
     }
 
     /// A place in the log that is kept under `key`, and called `what` where it is damaged; 0 where none is kept.
@@ -146,17 +230,12 @@ impl Db {
         self.db.write_opt(batch, options).map_err(|e| failure(&e))
     }
 
-    /// Writes one key: the same as a batch of one, with fewer copies.
-    pub(crate) fn write_one(&self, family: Family, key: &[u8], value: &[u8], options: &WriteOptions) -> Result<(), StoreError> {
-        self.db.put_cf_opt(self.family(family)?, key, value, options).map_err(|e| failure(&e))
-    }
-
     /// A cursor over `family`.
     pub(crate) fn cursor(&self, family: Family, options: ReadOptions) -> Result<DBRawIteratorWithThreadMode<'_, DB>, StoreError> {
         Ok(self.db.raw_iterator_cf_opt(self.family(family)?, options))
     }
 
-    /// Waits until the disk has all that was written before.
+    /// Waits until the disk has all that was written into the database before.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         self.db.flush_wal(true).map_err(|e| failure(&e))
     }
@@ -174,14 +253,21 @@ impl Db {
     /// RocksDB reads the manifest, then the write-ahead logs, and takes no notice of one that the writer has
     /// flushed and deleted in between: its entries would be missing from the picture. So a picture counts only
     /// when no log was deleted while it was taken.
-    pub(crate) fn catch_up(&self) -> Result<(), StoreError> {
+    /// What the journal has beyond that is read after it; so the two meet, unless a half of it was begun anew in between,
+    /// or a power loss has left a hole.
+    pub(crate) fn catch_up(&mut self) -> Result<(), StoreError> {
         let mut result = Ok(());
+        let mut holes = 0;
         for _ in 0..CATCH_UP_TRIES {
             let before = self.wal_files()?;
             result = self.db.try_catch_up_with_primary().map_err(|e| failure(&e));
             let after = self.wal_files()?;
             if result.is_ok() && before.is_subset(&after) {
-                return Ok(());
+                let whole = self.read_journal()?;
+                holes += u32::from(!whole);
+                if whole || holes > HOLES_SEEN {
+                    return Ok(());
+                }
             }
             std::thread::sleep(Duration::from_millis(2));
         }

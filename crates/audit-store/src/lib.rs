@@ -27,6 +27,7 @@ pub mod encode;
 mod entry;
 mod group;
 mod index;
+mod journal;
 mod kind;
 pub mod limits;
 mod log;

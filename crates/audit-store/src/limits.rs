@@ -56,6 +56,13 @@ pub const MEMORY_MIN: usize = 8 << 20;
 /// a write-ahead log once in 64 MiB, so that the second try nearly always succeeds.
 pub const CATCH_UP_TRIES: u32 = 100;
 
+/// How long what is accepted may wait in the journal before it is moved into the database (50 ms).
+pub const MOVE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Bytes that are moved at once, however little time has passed (64 KiB): few large writes cost less than many, and what
+/// waits should stay in the processor's caches.
+pub const MOVE_ENOUGH: usize = 64 << 10;
+
 /// How often the free space is looked at, and a failed store is tried again.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 

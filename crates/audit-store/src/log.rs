@@ -2,6 +2,7 @@
 
 use crate::db::{Db, failure};
 use crate::decode::{self, Decoded};
+use crate::journal::Tail;
 use crate::options::Family;
 use crate::wire::DecodeError;
 use proxy_core::StoreError;
@@ -49,9 +50,12 @@ fn chunk_key(key: Option<&[u8]>) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt("a key of the log is not 8 bytes long".to_owned()))
 }
 
-/// Walks over chunks.
+/// Walks over chunks: those of the database, then those of the journal that it lacks.
 pub(crate) struct Chunks<'d> {
     cursor: DBRawIteratorWithThreadMode<'d, DB>,
+    tail: &'d Tail,
+    /// Where in the tail; `None`: in the database.
+    place: Option<usize>,
 }
 
 impl<'d> Chunks<'d> {
@@ -61,36 +65,70 @@ impl<'d> Chunks<'d> {
             options.set_readahead_size(2 << 20);
             options.fill_cache(false);
         }
-        Ok(Self { cursor: db.cursor(Family::Entries, options)? })
+        Ok(Self { cursor: db.cursor(Family::Entries, options)?, tail: db.tail(), place: None })
     }
 
     /// Moves to the chunk that has `index`, or else to the first after it.
     pub(crate) fn seek(&mut self, index: u64) -> Result<(), StoreError> {
+        self.place = self.tail.chunks.partition_point(|(first, ..)| *first <= index).checked_sub(1);
+        if self.place.is_some() {
+            return Ok(());
+        }
         self.cursor.seek_for_prev(index.to_be_bytes());
         if !self.cursor.valid() {
             self.check()?;
             self.cursor.seek_to_first();
         }
-        self.check()
+        self.check()?;
+        self.enter_tail()
     }
 
     pub(crate) fn seek_last(&mut self) -> Result<(), StoreError> {
+        self.place = self.tail.chunks.len().checked_sub(1);
         self.cursor.seek_to_last();
         self.check()
     }
 
     pub(crate) fn next(&mut self) -> Result<(), StoreError> {
+        if let Some(place) = &mut self.place {
+            *place += 1;
+            return Ok(());
+        }
         self.cursor.next();
-        self.check()
+        self.check()?;
+        self.enter_tail()
+    }
+
+    /// Goes on in the tail where the database has no more, or what the tail has instead.
+    fn enter_tail(&mut self) -> Result<(), StoreError> {
+        if let Some(from) = self.tail.first()
+            && (!self.cursor.valid() || chunk_key(self.cursor.key())? >= from)
+        {
+            self.place = Some(0);
+        }
+        Ok(())
     }
 
     pub(crate) fn back(&mut self) -> Result<(), StoreError> {
-        self.cursor.prev();
+        match self.place {
+            None => self.cursor.prev(),
+            Some(place) if place > 0 => self.place = Some(place - 1),
+            Some(_) => {
+                self.place = None;
+                self.cursor.seek_for_prev(self.tail.first().unwrap_or(0).to_be_bytes());
+                if self.cursor.valid() && Some(chunk_key(self.cursor.key())?) == self.tail.first() {
+                    self.cursor.prev();
+                }
+            }
+        }
         self.check()
     }
 
     /// Index of the first leaf, and the leaves; `None` past either end.
     pub(crate) fn current(&self) -> Result<Option<(u64, &[u8])>, StoreError> {
+        if let Some(place) = self.place {
+            return Ok(self.tail.chunks.get(place).map(|(first, _, leaves)| (*first, &leaves[..])));
+        }
         match self.cursor.value() {
             Some(value) if self.cursor.valid() => Ok(Some((chunk_key(self.cursor.key())?, value))),
             _ => Ok(None),
@@ -262,12 +300,10 @@ pub(crate) fn payload_key(index: u64, field: u32) -> [u8; 9] {
 
 /// Reads a leaf together with what is kept beside it.
 pub(crate) fn decode(db: &Db, index: u64, leaf: &[u8]) -> Result<Decoded, StoreError> {
-    decode::decode(leaf, |field| db.get(Family::Payload, &payload_key(index, field)).map_err(Failed::Store)).map_err(
-        |e| match e {
-            Failed::Store(e) => e,
-            Failed::Decode(e) => damaged(index, &e),
-        },
-    )
+    decode::decode(leaf, |field| db.payload(index, field).map_err(Failed::Store)).map_err(|e| match e {
+        Failed::Store(e) => e,
+        Failed::Decode(e) => damaged(index, &e),
+    })
 }
 
 enum Failed {

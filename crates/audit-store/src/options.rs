@@ -40,7 +40,8 @@ pub struct Options {
     /// Longest field, in bytes, that is kept within the leaf (1 KiB; at most [`crate::limits::INLINE_MAX`]).
     /// Longer ones are kept beside, where they can be removed later without breaking the leaf.
     pub inline_max: usize,
-    /// Memory for unwritten entries and for the cache of blocks, in bytes (128 MiB, at least 8 MiB): half for each.
+    /// Memory for unwritten entries and for the cache of blocks, in bytes (128 MiB, at least 8 MiB): half for each. The
+    /// journal is an eighth as long, on the disk.
     pub memory: usize,
     /// What to do with a damaged write-ahead log.
     pub recovery: Recovery,
@@ -60,6 +61,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Length of each half of the journal, in bytes.
+    pub(crate) fn journal(&self) -> u64 {
+        self.half() as u64 / 8
+    }
+
     /// Half of the memory, never so little that RocksDB takes it for "no limit".
     fn half(&self) -> usize {
         self.memory.max(crate::limits::MEMORY_MIN) / 2

@@ -70,7 +70,7 @@ impl Reader {
     fn with<R>(&self, index: bool, read: impl FnOnce(&View<'_>) -> Result<R, StoreError>) -> Result<R, StoreError> {
         match &self.source {
             Source::Primary(shared) => {
-                let end = shared.end();
+                let end = shared.settle().unwrap_or_else(|_| shared.stored());
                 let db = shared.db()?;
                 if !index {
                     return read(&View { db: &db, end, recent: BTreeMap::new() });
@@ -83,7 +83,7 @@ impl Reader {
                 read(&View { db: &db, end, recent })
             }
             Source::Secondary(secondary) => {
-                let db = secondary.db.lock();
+                let mut db = secondary.db.lock();
                 db.catch_up()?;
                 let end = log::end(&db)?;
                 let recent = if index { recent(&db, end)? } else { BTreeMap::new() };

@@ -1,11 +1,15 @@
 //! The store as the gateway holds it: appends, durability, trouble and recovery.
 //!
 //! ```text
-//!            append ─▶ encode ─▶ writer lock: index, one write ─▶ (Sync: shared fsync) ─▶ accepted
+//!            append ─▶ encode ─▶ writer lock: index, one write of the journal ─▶ (Sync: shared fsync) ─▶ accepted
 //!  sync thread  ──────────────────────────────── fsync every 100 ms
+//!  move thread  ──── what the journal has goes into the database, in large writes
 //!  watch thread ──── free space every second; a failed store is opened again
 //!  index thread ──── session index follows the log
 //! ```
+//!
+//! Indices are given under the writer's lock, and entries get into the database in their order: one who moves them holds
+//! the mover's lock. It is taken before the writer's, never the other way round.
 //!
 //! A failed write or fsync closes the store for writing: RocksDB does not take further writes after one, and
 //! the kernel forgets what it could not write. The watch opens it again from what is on the disk, checks that
@@ -15,7 +19,8 @@ use crate::batch::Batch;
 use crate::db::Db;
 use crate::group::GroupSync;
 use crate::index::Indexer;
-use crate::limits::{INDEX_INTERVAL, REOPEN_WAIT, TAIL_CHECKED, UNWATCHED_MAX, WATCH_INTERVAL};
+use crate::journal::{Files, Journal, NoRoom, Tail};
+use crate::limits::{INDEX_INTERVAL, MOVE_ENOUGH, MOVE_INTERVAL, REOPEN_WAIT, TAIL_CHECKED, UNWATCHED_MAX, WATCH_INTERVAL};
 use crate::log;
 use crate::options::{Durability, Family, Options, Recovery};
 use crate::reader::Reader;
@@ -69,7 +74,10 @@ pub struct Health {
     pub memory_bytes: u64,
 }
 
-/// What a thread of the store's own does at every turn.
+/// What a thread of the store's own waits for; `false`: the store is closing.
+type Pause = Box<dyn Fn(&Shared) -> bool + Send>;
+
+/// What it does at every turn.
 type Job = fn(&Shared);
 
 /// Why entries are refused, and what ends it.
@@ -88,7 +96,18 @@ pub(crate) struct Shared {
     writer: Mutex<Writer>,
     /// Entries that were accepted: readers see these alone.
     next: AtomicU64,
+    /// Entries that are in the database.
+    stored: AtomicU64,
+    /// Held by whoever moves entries into the database.
+    moving: Mutex<()>,
+    /// Whether enough waits to be moved at once.
+    due: Mutex<bool>,
+    enough: Condvar,
+    /// Something was written into the database and not into the journal since the last sync.
+    direct: AtomicBool,
     accepting: AtomicBool,
+    /// The database must be opened again before anything is written to it.
+    broken: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
     group: GroupSync,
     indexer: Mutex<Indexer>,
@@ -103,8 +122,11 @@ pub(crate) struct Shared {
 
 struct Writer {
     db: Option<Arc<Db>>,
+    /// `None`: it could not be made.
+    journal: Option<Journal>,
     next: u64,
-    options: WriteOptions,
+    /// Accepted, and not in the database yet.
+    pending: Tail,
 }
 
 impl AuditStore {
@@ -116,21 +138,34 @@ impl AuditStore {
     /// opens and refuses entries until there is space.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let dir = dir.as_ref().to_owned();
-        let db = Db::open(&dir, &options)?;
-        let next = whole_end(&db, options.recovery)?;
+        let mut db = Db::open(&dir, &options)?;
+        let next = whole_end(&mut db, options.recovery)?;
         check_tail(&db, next)?;
         let indexer = Indexer::open(&db, next)?;
+        db.sync()?;
+        let log_id = db.log_id()?;
+        let (journal, full) = match Journal::begin(&dir, log_id, options.journal()) {
+            Ok(journal) => (Some(journal), None),
+            Err(error @ StoreError::DiskFull { .. }) => (None, Some(error)),
+            Err(error) => return Err(error),
+        };
         let shared = Arc::new(Shared {
-            log_id: db.log_id()?,
+            log_id,
             indexed: AtomicU64::new(indexer.next()),
             indexer: Mutex::new(indexer),
             free: AtomicU64::new(free_bytes(&dir)?),
             dir,
             options,
-            writer: Mutex::new(Writer { db: None, next, options: WriteOptions::default() }),
+            writer: Mutex::new(Writer { db: None, journal, next, pending: Tail::default() }),
             handle: RwLock::new(None),
             next: AtomicU64::new(next),
+            stored: AtomicU64::new(next),
+            moving: Mutex::new(()),
+            due: Mutex::new(false),
+            enough: Condvar::new(),
+            direct: AtomicBool::new(false),
             accepting: AtomicBool::new(true),
+            broken: AtomicBool::new(false),
             trouble: Mutex::new(None),
             group: GroupSync::new(next),
             unwatched: AtomicU64::new(0),
@@ -139,6 +174,9 @@ impl AuditStore {
             closed: Condvar::new(),
         });
         shared.install(Arc::new(db));
+        if let Some(error) = full {
+            shared.fail(shared.complete(error), true);
+        }
         shared.look_at_space();
         let store = Self { shared, threads: Mutex::new(Vec::new()) };
         store.start_threads()?;
@@ -147,17 +185,18 @@ impl AuditStore {
 
     fn start_threads(&self) -> Result<(), StoreError> {
         let interval = self.shared.options.sync_interval;
-        let jobs: [(&str, Duration, Job); 3] = [
-            ("audit-sync", interval, Shared::sync_written),
-            ("audit-watch", WATCH_INTERVAL, Shared::watch),
-            ("audit-index", INDEX_INTERVAL, Shared::follow),
+        let jobs: [(&str, Pause, Job); 4] = [
+            ("audit-move", Box::new(Shared::pause_until_due), |shared| drop(shared.settle())),
+            ("audit-sync", Box::new(move |shared| shared.pause(interval)), Shared::sync_written),
+            ("audit-watch", Box::new(|shared| shared.pause(WATCH_INTERVAL)), Shared::watch),
+            ("audit-index", Box::new(|shared| shared.pause(INDEX_INTERVAL)), Shared::follow),
         ];
-        for (name, interval, job) in jobs {
+        for (name, pause, job) in jobs {
             let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(move || {
-                    while shared.pause(interval) {
+                    while pause(&shared) {
                         job(&shared);
                     }
                 })
@@ -192,6 +231,7 @@ impl AuditStore {
     /// # Errors
     /// [`StoreError`].
     pub fn flush(&self) -> Result<(), StoreError> {
+        self.shared.settle()?;
         self.shared.db()?.flush()
     }
 
@@ -212,6 +252,7 @@ impl AuditStore {
                 return Ok(());
             }
             self.shared.closed.notify_all();
+            self.shared.move_soon();
         }
         for thread in self.threads.lock().drain(..) {
             // A thread that panicked has nothing more to do either.
@@ -219,11 +260,17 @@ impl AuditStore {
         }
         self.shared.follow();
         self.shared.fail(StoreError::Closed, false);
-        // Whoever is writing is waited for, and is then part of what is synced.
-        self.shared.writer.lock().db = None;
-        let synced = self.sync().and_then(|()| self.shared.note_synced());
+        // Whoever is writing is waited for, and is then part of what is moved and synced.
+        let closed = self.shared.settle().and_then(|_| self.sync()).and_then(|()| self.shared.note_synced());
+        let mut writer = self.shared.writer.lock();
+        writer.db = None;
+        let emptied = match &mut writer.journal {
+            Some(journal) if closed.is_ok() => journal.clear(),
+            _ => Ok(()),
+        };
+        drop(writer);
         *self.shared.handle.write() = None;
-        synced
+        closed.and(emptied)
     }
 }
 
@@ -268,42 +315,119 @@ impl Shared {
     }
 
     /// Gives indices and writes: all or nothing.
-    fn write(&self, batch: &Batch, count: u64) -> Result<u64, StoreError> {
+    fn write(&self, batch: &mut Batch, count: u64) -> Result<u64, StoreError> {
         let size = batch.size();
         if self.unwatched.fetch_add(size, Ordering::Relaxed) + size > UNWATCHED_MAX {
             self.look_at_space();
         }
-        let mut writer = self.writer.lock();
-        // Asked again under the lock: whoever set it may be waiting for it to open the store anew.
-        if !self.accepting.load(Ordering::Acquire) {
-            drop(writer);
+        loop {
+            let mut writer = self.writer.lock();
+            // Asked again under the lock: whoever set it may be waiting for it to open the store anew.
+            if !self.accepting.load(Ordering::Acquire) {
+                drop(writer);
+                return Err(self.trouble());
+            }
+            let Writer { db: Some(db), journal: Some(journal), next, pending } = &mut *writer else {
+                drop(writer);
+                return Err(self.trouble());
+            };
+            let first = *next;
+            let end = first.checked_add(count).ok_or_else(|| StoreError::Io("the log is full".to_owned()))?;
+            let written = match journal.append(batch, first, count, self.group.synced()) {
+                Ok(None) => {
+                    pending.add(first, batch);
+                    Ok(())
+                }
+                Ok(Some(NoRoom::TooLong)) if pending.is_empty() => {
+                    self.direct.store(true, Ordering::Release);
+                    let written = write_batch(db, first, batch).and_then(|batch| db.write(batch, &WriteOptions::default()));
+                    if written.is_ok() {
+                        self.stored.store(end, Ordering::Release);
+                    }
+                    written
+                }
+                Ok(Some(NoRoom::TooLong | NoRoom::Full)) => {
+                    drop(writer);
+                    self.settle()?;
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            return match written {
+                Ok(()) => {
+                    *next = end;
+                    let due = pending.size() >= MOVE_ENOUGH;
+                    self.next.store(end, Ordering::Release);
+                    drop(writer);
+                    if due {
+                        self.move_soon();
+                    }
+                    Ok(first)
+                }
+                Err(error) => {
+                    let error = self.complete(error);
+                    self.fail(error.clone(), true);
+                    Err(error)
+                }
+            };
+        }
+    }
+
+    /// Moves what was accepted before the call into the database. Returns how many entries are there.
+    pub(crate) fn settle(&self) -> Result<u64, StoreError> {
+        let _turn = self.moving.lock();
+        if self.broken.load(Ordering::Acquire) {
             return Err(self.trouble());
         }
-        let Some(db) = &writer.db else {
-            drop(writer);
-            return Err(self.trouble());
+        let (pending, db, waits_for) = {
+            let mut writer = self.writer.lock();
+            let Some(db) = writer.db.clone() else {
+                drop(writer);
+                return Err(self.trouble());
+            };
+            (std::mem::take(&mut writer.pending), db, writer.journal.as_ref().and_then(Journal::waits_for))
         };
-        let first = writer.next;
-        let end = first.checked_add(count).ok_or_else(|| StoreError::Io("the log is full".to_owned()))?;
-        let written = match &batch.chunks[..] {
-            [] => Ok(()),
-            [chunk] if batch.beside.is_empty() => {
-                db.write_one(Family::Entries, &first.to_be_bytes(), batch.chunk(chunk), &writer.options)
+        let moved = (|| {
+            if let Some(end) = pending.end() {
+                db.move_in(&pending)?;
+                self.stored.store(end, Ordering::Release);
             }
-            _ => write_batch(db, first, batch).and_then(|batch| db.write(batch, &writer.options)),
-        };
-        match written {
-            Ok(()) => {
-                writer.next = end;
-                self.next.store(end, Ordering::Release);
-                Ok(first)
+            let stored = self.stored();
+            if waits_for.is_some_and(|end| end <= stored) {
+                db.sync()?;
+                if let Some(journal) = &mut self.writer.lock().journal {
+                    journal.release(stored);
+                }
             }
-            Err(error) => {
-                let error = self.complete(error);
-                self.fail(error.clone(), true);
-                Err(error)
-            }
+            Ok(stored)
+        })();
+        moved.map_err(|error| {
+            // They are in the journal: opening the database again finds them there.
+            let error = self.complete(error);
+            self.fail(error.clone(), true);
+            error
+        })
+    }
+
+    /// Entries that are in the database.
+    pub(crate) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Acquire)
+    }
+
+    fn move_soon(&self) {
+        *self.due.lock() = true;
+        self.enough.notify_one();
+    }
+
+    /// Sleeps until enough waits to be moved, or it has waited for long; `false`: the store is closing.
+    fn pause_until_due(&self) -> bool {
+        let mut due = self.due.lock();
+        if !*due {
+            self.enough.wait_for(&mut due, MOVE_INTERVAL);
         }
+        *due = false;
+        drop(due);
+        !*self.closing.lock()
     }
 
     /// Makes `db` the one that is used.
@@ -330,6 +454,9 @@ impl Shared {
     fn fail(&self, error: StoreError, reopen: bool) {
         let mut trouble = self.trouble.lock();
         self.accepting.store(false, Ordering::Release);
+        if reopen {
+            self.broken.store(true, Ordering::Release);
+        }
         if error == StoreError::Closed {
             *trouble = Some(Trouble { error, reopen: false });
         } else if trouble.as_ref().is_none_or(|known| reopen && !known.reopen && known.error != StoreError::Closed) {
@@ -347,6 +474,7 @@ impl Shared {
             None => {}
         }
         *trouble = None;
+        self.broken.store(false, Ordering::Release);
         self.accepting.store(true, Ordering::Release);
     }
 
@@ -365,8 +493,11 @@ impl Shared {
         self.group
             .wait(end, || {
                 let target = self.end();
-                let db = self.db()?;
-                db.sync().map(|()| target)
+                self.journal()?.sync()?;
+                if self.direct.swap(false, Ordering::AcqRel) {
+                    self.db()?.sync()?;
+                }
+                Ok(target)
             })
             .map_err(|error| {
                 let error = self.complete(error);
@@ -375,12 +506,19 @@ impl Shared {
             })
     }
 
-    /// Notes that all that was accepted is on the disk.
+    /// The journal's files.
+    fn journal(&self) -> Result<Arc<Files>, StoreError> {
+        let files = self.writer.lock().journal.as_ref().map(Journal::files);
+        files.ok_or_else(|| self.trouble())
+    }
+
+    /// Notes that all that was accepted is on the disk, in the database.
     fn note_synced(&self) -> Result<(), StoreError> {
         let db = self.db()?;
         let mut batch = WriteBatch::default();
         db.put_synced(&mut batch, self.end())?;
-        db.write(batch, &WriteOptions::default())
+        db.write(batch, &WriteOptions::default())?;
+        db.sync()
     }
 
     fn sync_written(&self) {
@@ -425,8 +563,11 @@ impl Shared {
 
     /// Closes the database and opens it from what is on the disk.
     fn reopen(&self) -> Result<(), StoreError> {
+        let _turn = self.moving.lock();
         let mut writer = self.writer.lock();
         writer.db = None;
+        // The journal has it.
+        writer.pending = Tail::default();
         let old = self.handle.write().take();
         if let Some(old) = old {
             // Readers hold it for the length of one call.
@@ -446,8 +587,8 @@ impl Shared {
                 }
             }
         }
-        let db = Db::open(&self.dir, &self.options).map_err(|e| self.complete(e))?;
-        let end = whole_end(&db, self.options.recovery)?;
+        let mut db = Db::open(&self.dir, &self.options).map_err(|e| self.complete(e))?;
+        let end = whole_end(&mut db, self.options.recovery)?;
         if end < writer.next {
             return Err(StoreError::Corrupt(format!("entries {end} to {} were accepted and are missing", writer.next - 1)));
         }
@@ -456,18 +597,20 @@ impl Shared {
         // request that was never forwarded.
         db.sync().map_err(|e| self.complete(e))?;
         *self.indexer.lock() = Indexer::open(&db, end)?;
+        writer.journal = Some(Journal::begin(&self.dir, self.log_id, self.options.journal()).map_err(|e| self.complete(e))?);
         let db = Arc::new(db);
         *self.handle.write() = Some(Arc::clone(&db));
         writer.db = Some(db);
         writer.next = end;
         self.next.store(end, Ordering::Release);
+        self.stored.store(end, Ordering::Release);
         self.group.reset(end);
         Ok(())
     }
 
     /// Brings the session index up to date.
     fn follow(&self) {
-        if let Err(error) = self.index_through(self.end()) {
+        if let Err(error) = self.settle().and_then(|stored| self.index_through(stored)) {
             tracing::warn!(%error, "the session index does not follow the log");
         }
     }
@@ -539,7 +682,7 @@ fn write_batch(db: &Db, first: u64, batch: &Batch) -> Result<WriteBatch, StoreEr
 }
 
 /// The index that the next entry gets. Where entries are missing, that is an error, or those after them are dropped.
-fn whole_end(db: &Db, recovery: Recovery) -> Result<u64, StoreError> {
+fn whole_end(db: &mut Db, recovery: Recovery) -> Result<u64, StoreError> {
     let Some(gap) = log::gap(db)? else { return log::end(db) };
     if recovery == Recovery::Refuse {
         return Err(StoreError::Corrupt(gap.words()));
@@ -553,7 +696,9 @@ fn whole_end(db: &Db, recovery: Recovery) -> Result<u64, StoreError> {
     let mut durable = WriteOptions::default();
     durable.set_sync(true);
     db.write(batch, &durable)?;
-    Ok(gap.first)
+    // The journal may have some of them.
+    db.take_over()?;
+    log::end(db)
 }
 
 /// Reads the last entries: what is damaged at the end must not be built upon.

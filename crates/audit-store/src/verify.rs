@@ -6,7 +6,6 @@ use crate::decode::{self, Commitment};
 use crate::kind::EventKind;
 use crate::limits::FINDINGS_MAX;
 use crate::log::{self, Chunks, Leaves};
-use crate::options::Family;
 use proxy_core::{SessionId, StoreError};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -152,7 +151,7 @@ impl Check<'_> {
     }
 
     fn payload(&mut self, index: u64, commitment: &Commitment) -> Result<(), StoreError> {
-        match self.db.get(Family::Payload, &log::payload_key(index, commitment.field)) {
+        match self.db.payload(index, commitment.field) {
             Ok(None) => self.result.withheld += 1,
             Ok(Some(payload)) => {
                 self.result.payloads += 1;

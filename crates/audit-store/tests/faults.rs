@@ -6,7 +6,6 @@ use audit_store::{AuditStore, Damage, Options, SessionFilter, open_read_only};
 use common::*;
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{Entry, Store, StoreError};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -231,7 +230,7 @@ fn a_damaged_write_ahead_log_is_refused_until_an_operator_decides() {
     {
         let store = AuditStore::open(&dir, options()).unwrap();
         for n in 0..2_000 {
-            store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+            append_and_move(&store, n);
         }
     }
     let wal = files(&dir, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
@@ -271,19 +270,33 @@ fn aside_words(dir: &Path, aside: &Path, damage: &Damage) -> String {
     damage.what.replace(&dir.display().to_string(), &aside.display().to_string())
 }
 
-/// A copy of a store with `entries` small entries, all in its write-ahead log, taken while it is open; and that log.
+/// Appends a small entry that gets a record of its own in the database's write-ahead log.
+fn append_and_move(store: &AuditStore, n: u64) {
+    store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+    // Who reads the log sees what was accepted: it is moved before.
+    assert!(store.reader().entry(n).unwrap().is_some());
+}
+
+fn copy(dir: &Path, to: &Path, journal: bool) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(dir).unwrap() {
+        let file = file.unwrap();
+        if journal || !file.file_name().to_str().unwrap().starts_with("journal-") {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+/// A copy of a store with `entries` small entries, all in its write-ahead log and without its journal, taken while it is
+/// open; and that log.
 fn unflushed(made: &Path, entries: u64) -> (PathBuf, PathBuf) {
     let dir = made.join("audit");
     let copy = made.join("copy");
-    std::fs::create_dir_all(&copy).unwrap();
     let store = AuditStore::open(&dir, options()).unwrap();
     for n in 0..entries {
-        store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+        append_and_move(&store, n);
     }
-    for file in std::fs::read_dir(&dir).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
-    }
+    self::copy(&dir, &copy, false);
     let wal = files(&copy, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     (copy, wal)
 }
@@ -366,22 +379,18 @@ fn entries_that_are_missing_before_others_are_damage() {
 fn entries_that_were_on_the_disk_and_are_missing_at_the_end_are_damage() {
     let made = tempfile::tempdir().unwrap();
     let dir = made.path().join("copy");
-    std::fs::create_dir_all(&dir).unwrap();
     {
         let live = made.path().join("audit");
         let store = AuditStore::open(&live, options()).unwrap();
         for n in 0..60 {
-            store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+            append_and_move(&store, n);
         }
         store.sync().unwrap();
         // The note is written with the index, which follows the log: it comes after the entry that it is made for.
         std::thread::sleep(Duration::from_millis(800));
         store.append(&[request(1, 60, 61, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
         std::thread::sleep(Duration::from_millis(800));
-        for file in std::fs::read_dir(&live).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), dir.join(file.file_name())).unwrap();
-        }
+        copy(&live, &dir, false);
     }
     let wal = files(&dir, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let bytes = std::fs::read(&wal).unwrap();
@@ -403,26 +412,181 @@ fn entries_that_were_on_the_disk_and_are_missing_at_the_end_are_damage() {
 #[test]
 fn a_torn_last_record_is_dropped_alone() {
     let made = tempfile::tempdir().unwrap();
-    let dir = made.path().join("audit");
-    {
-        let store = AuditStore::open(&dir, options()).unwrap();
-        for n in 0..100 {
-            store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
-        }
-        // Stands in for a kill in the middle of write(2): taken while the store is open, so nothing follows.
-        for file in std::fs::read_dir(&dir).unwrap() {
-            let file = file.unwrap();
-            let copy = made.path().join("copy");
-            std::fs::create_dir_all(&copy).unwrap();
-            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    // Stands in for a kill in the middle of write(2): taken while the store is open, so nothing follows.
+    let (dir, wal) = unflushed(made.path(), 100);
+    let bytes = std::fs::read(&wal).unwrap();
+    let starts = records(&bytes);
+    let last = starts[starts.len() - 2];
+    std::fs::write(&wal, &bytes[..last + 5]).unwrap();
+    let store = AuditStore::open(&dir, options()).unwrap();
+    // The last one may be the index's.
+    let len = store.reader().len().unwrap();
+    assert!((99..=100).contains(&len), "{len}");
+    assert_eq!(store.append(&[request(1, len, 100, RecordedVerdict::Allow, "SELECT 1")]), Ok(len));
+}
+
+/// A store with `entries` entries in its journal alone, as a kill leaves it.
+fn in_the_journal(made: &Path, entries: u64) -> PathBuf {
+    let (live, dir) = (made.join("live"), made.join("killed"));
+    let store = AuditStore::open(&live, options()).unwrap();
+    // Taken before there are any, with the journal of after.
+    copy(&live, &dir, false);
+    for n in 0..entries {
+        let text = if n % 10 == 9 { "x".repeat(5_000) } else { format!("SELECT {n}") };
+        store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, &text)]).unwrap();
+        if n == entries / 2 {
+            store.sync().unwrap();
         }
     }
-    let copy = made.path().join("copy");
-    let wal = files(&copy, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    let mut bytes = Vec::new();
-    std::fs::File::open(&wal).unwrap().read_to_end(&mut bytes).unwrap();
-    std::fs::write(&wal, &bytes[..bytes.len() - 5]).unwrap();
-    let store = AuditStore::open(&copy, options()).unwrap();
-    assert_eq!(store.reader().len(), Ok(99));
-    assert_eq!(store.append(&[request(1, 99, 100, RecordedVerdict::Allow, "SELECT 1")]), Ok(99));
+    for half in ["journal-0", "journal-1"] {
+        std::fs::copy(live.join(half), dir.join(half)).unwrap();
+    }
+    dir
+}
+
+/// Where the journal's records begin, as its documentation says; and where the last one ends.
+fn journal_records(journal: &[u8]) -> Vec<usize> {
+    let mut starts = vec![4_096];
+    loop {
+        let at = starts[starts.len() - 1];
+        let length = u32::from_be_bytes(journal[at + 8..at + 12].try_into().unwrap());
+        if length == 0 {
+            return starts;
+        }
+        starts.push(at + (36 + usize::try_from(length).unwrap()).next_multiple_of(8));
+    }
+}
+
+/// The half with the records.
+fn written_half(dir: &Path) -> (PathBuf, Vec<u8>, Vec<usize>) {
+    for half in ["journal-0", "journal-1"] {
+        let (path, bytes) = (dir.join(half), std::fs::read(dir.join(half)).unwrap());
+        let starts = journal_records(&bytes);
+        if starts.len() > 1 {
+            return (path, bytes, starts);
+        }
+    }
+    panic!("no record in the journal");
+}
+
+#[test]
+fn what_the_journal_alone_has_is_read_and_moved() {
+    let made = tempfile::tempdir().unwrap();
+    let dir = in_the_journal(made.path(), 100);
+    assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
+    let beside = open_read_only(&dir).unwrap();
+    assert_eq!(beside.len(), Ok(100));
+    let stored: Vec<Entry> = beside.entries(0..100).map(|stored| stored.unwrap().entry).collect();
+    let newest = beside.latest(None, &audit_store::EntryFilter::default(), 100).unwrap().items;
+    assert!(newest.iter().rev().map(|stored| &stored.entry).eq(&stored), "backwards it is the same");
+    let session = beside.sessions(&SessionFilter::default(), 10).unwrap().items;
+    assert_eq!((session.len(), session[0].entries), (1, 100));
+    assert!(beside.verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    for _ in 0..2 {
+        let store = AuditStore::open(&dir, options()).unwrap();
+        let moved: Vec<Entry> = store.reader().entries(0..u64::MAX).map(|stored| stored.unwrap().entry).collect();
+        assert_eq!(moved, stored);
+        assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    }
+}
+
+#[test]
+fn a_torn_last_record_of_the_journal_is_dropped_alone() {
+    for torn in ["head", "body"] {
+        let made = tempfile::tempdir().unwrap();
+        let dir = in_the_journal(made.path(), 40);
+        let (path, mut bytes, starts) = written_half(&dir);
+        let last = starts[starts.len() - 2];
+        let from = if torn == "head" { last + 20 } else { last + 60 };
+        bytes[from..].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(open_read_only(&dir).unwrap().len(), Ok(39));
+        let store = AuditStore::open(&dir, options()).unwrap();
+        assert_eq!(store.reader().len(), Ok(39), "{torn}");
+        assert_eq!(store.append(&[request(1, 39, 40, RecordedVerdict::Allow, "SELECT 1")]), Ok(39));
+        store.close().unwrap();
+        assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(40), "what followed does not come back");
+    }
+}
+
+/// A power loss may leave later pages of what was not synced, and not earlier ones: what follows a hole is dropped, unless
+/// something says that what is missing was on the disk.
+#[test]
+fn a_hole_in_the_journal_is_damage_where_it_was_on_the_disk() {
+    for (place, synced) in [(5, true), (35, false)] {
+        let made = tempfile::tempdir().unwrap();
+        let dir = in_the_journal(made.path(), 40);
+        let (path, mut bytes, starts) = written_half(&dir);
+        bytes[starts[place] + 50] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let kept = place as u64;
+        if synced {
+            let error = AuditStore::open(&dir, options()).err().unwrap();
+            assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("were on the disk and are missing")), "{error}");
+            let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
+            assert_eq!(damage.kept, kept);
+            let aside = goes_on_after_repair(&dir, &damage, 41);
+            assert_eq!(std::fs::read(aside.join(path.file_name().unwrap())).unwrap(), bytes);
+        } else {
+            assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
+            let store = AuditStore::open(&dir, options()).unwrap();
+            assert_eq!(store.reader().len(), Ok(kept));
+            assert_eq!(store.append(&[request(1, kept, kept + 1, RecordedVerdict::Allow, "SELECT 1")]), Ok(kept));
+            store.close().unwrap();
+            assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(kept + 1));
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_another_log_or_a_damaged_head_is_refused() {
+    let made = tempfile::tempdir().unwrap();
+    let (dir, other) = (in_the_journal(made.path(), 40), tempfile::tempdir().unwrap());
+    let (path, bytes, _) = written_half(&dir);
+    let foreign = written_half(&in_the_journal(other.path(), 40)).1;
+    let mut damaged = bytes.clone();
+    damaged[37] ^= 1;
+    for (content, words) in [(foreign, "belongs to another log"), (damaged, "does not begin as a journal does")] {
+        std::fs::write(&path, content).unwrap();
+        let error = AuditStore::open(&dir, options()).err().unwrap();
+        assert!(matches!(&error, StoreError::Corrupt(text) if text.contains(words)), "{error}");
+    }
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(40));
+}
+
+/// What the database's write-ahead log lost in a power loss, the journal has: a half is used again only when the database
+/// has all of it on the disk.
+#[test]
+fn the_journal_fills_a_gap_in_the_database() {
+    let made = tempfile::tempdir().unwrap();
+    let (dir, wal) = unflushed(made.path(), 60);
+    for half in ["journal-0", "journal-1"] {
+        std::fs::copy(made.path().join("audit").join(half), dir.join(half)).unwrap();
+    }
+    // The store was closed since; its journal is empty. So one that was not is needed.
+    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(60));
+    let made = tempfile::tempdir().unwrap();
+    let (live, dir) = (made.path().join("live"), made.path().join("killed"));
+    let store = AuditStore::open(&live, options()).unwrap();
+    for n in 0..60 {
+        append_and_move(&store, n);
+    }
+    copy(&live, &dir, true);
+    let name = wal.file_name().unwrap();
+    let bytes = std::fs::read(dir.join(name)).unwrap();
+    let starts = records(&bytes);
+    // Of the log the middle is lost, and then the rest as well.
+    let (cut, next) = (starts[starts.len() - 41], starts[starts.len() - 31]);
+    for rest in [&bytes[next..], &[]] {
+        let dir = dir.with_file_name(format!("with-{}", rest.len()));
+        copy(&dir.with_file_name("killed"), &dir, true);
+        std::fs::write(dir.join(name), &bytes[..cut]).unwrap();
+        std::fs::write(dir.join("000900.log"), rest).unwrap();
+        assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
+        assert_eq!(open_read_only(&dir).unwrap().len(), Ok(60));
+        let store = AuditStore::open(&dir, options()).unwrap();
+        assert_eq!(store.reader().len(), Ok(60));
+        assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    }
 }

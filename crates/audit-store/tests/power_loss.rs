@@ -1,8 +1,9 @@
 //! Power loss, simulated: of a store whose process was killed at a random moment, a copy is made that has only what the
 //! disk had confirmed, and of the rest what chance leaves: nothing, a part, zeros, or something else.
 //!
-//! `power_loss.c` is preloaded into the process and notes every fsync. Every file of a store is only ever appended to, or
-//! written whole and renamed, so what a disk has confirmed of one is a length.
+//! `power_loss.c` is preloaded into the process and notes every fsync. Every file of a store but the journal's is only ever
+//! appended to, or written whole and renamed, so what a disk has confirmed of one is a length. The journal is written in
+//! place: of it there is a copy of what was confirmed, and each sector may be as it was then or as it is now.
 
 mod common;
 
@@ -44,8 +45,8 @@ fn all(dir: &Path) -> Confirmed {
 }
 
 /// What the shim has noted since.
-fn confirm(confirmed: &mut Confirmed, journal: &str) {
-    for line in journal.lines() {
+fn confirm(confirmed: &mut Confirmed, noted: &str) {
+    for line in noted.lines() {
         let [inode, birth, length] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let known = confirmed.entry((inode.parse().unwrap(), birth.to_owned())).or_default();
         *known = (*known).max(length.parse().unwrap());
@@ -63,12 +64,27 @@ impl Chance {
 }
 
 /// Copies what is on the disk after the power failed. Returns how many bytes were not confirmed.
-fn lose_power(from: &Path, to: &Path, confirmed: &Confirmed, chance: &mut Chance) -> usize {
+fn lose_power(from: &Path, to: &Path, confirmed: &Confirmed, noted: &Path, chance: &mut Chance) -> usize {
     fs::create_dir_all(to).unwrap();
     let mut unconfirmed = 0;
     for path in files(from) {
         let (file, name) = (identity(&path), path.file_name().unwrap().to_str().unwrap());
         let mut bytes = fs::read(&path).unwrap();
+        if name.starts_with("journal-") {
+            let before = fs::read(noted.with_extension(name)).unwrap_or_default();
+            if before.is_empty() {
+                continue;
+            }
+            let (all, none) = (chance.below(4) == 0, chance.below(4) == 0);
+            for (now, then) in bytes.chunks_mut(512).zip(before.chunks(512)).filter(|(now, then)| now != then) {
+                unconfirmed += now.len();
+                if !all && (none || chance.below(2) == 0) {
+                    now.copy_from_slice(then);
+                }
+            }
+            fs::write(to.join(name), bytes).unwrap();
+            continue;
+        }
         let kept = confirmed.get(&file).copied();
         // What was never synced need not be in the folder.
         if kept.is_none() && chance.below(2) == 0 {
@@ -114,16 +130,22 @@ fn lives(sync: bool, rounds: u64, seed: u64) -> Losses {
     let mut dir = made.path().join("0");
     fs::create_dir(&dir).unwrap();
     for round in 1..=rounds {
-        let journal = made.path().join(format!("journal-{round}"));
-        fs::write(&journal, "").unwrap();
+        let noted = made.path().join(format!("synced-{round}"));
+        fs::write(&noted, "").unwrap();
+        for path in files(&dir) {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with("journal-") {
+                fs::copy(&path, noted.with_extension(name)).unwrap();
+            }
+        }
         let mut confirmed = all(&dir);
         let life = Duration::from_millis(60 + u64::try_from(chance.below(540)).unwrap());
         let accepted = child::run_and_kill(&dir, sync, life, |command| {
-            command.env("LD_PRELOAD", &library).env("SALLYPORT_TEST_SYNCED", &journal);
+            command.env("LD_PRELOAD", &library).env("SALLYPORT_TEST_SYNCED", &noted);
         });
-        confirm(&mut confirmed, &fs::read_to_string(&journal).unwrap());
+        confirm(&mut confirmed, &fs::read_to_string(&noted).unwrap());
         let after = made.path().join(round.to_string());
-        losses.unconfirmed += lose_power(&dir, &after, &confirmed, &mut chance);
+        losses.unconfirmed += lose_power(&dir, &after, &confirmed, &noted, &mut chance);
         dir = after;
         losses.accepted += accepted.iter().map(|(_, count)| count).sum::<u64>();
         let store = match AuditStore::open(&dir, options()) {

@@ -1,18 +1,17 @@
-//! One log write for everything that one turn of the event loop wants recorded.
+//! What sessions want recorded, on its way to the log.
 //!
-//! Sessions submit entries and wait for a [`Ticket`]. The committer's task is woken by the first submission
-//! and, since the runtime runs tasks in the order in which they were woken, runs after every session that
-//! the same turn had ready: all of them share one write. It waits for as many further turns as add to it, up to
-//! [`BATCH_ENOUGH`]: a write costs more than a look at what is ready. Where the store waits for the disk, the write is
-//! done on a blocking thread and the next batch gathers meanwhile.
+//! Sessions submit entries and wait for a [`Ticket`]. Where the store does not wait for the disk, they are written at
+//! once, and the ticket is there when it is asked for. Where it does, the committer's task writes them on a blocking
+//! thread, and whatever is submitted meanwhile shares the next write.
 //!
 //! Outcomes do not wait: they ride along with the next write, or go after [`OUTCOME_FLUSH`]. While the store
 //! does not accept they are kept and tried again, in order.
 
-use crate::limits::{BATCH_ENOUGH, OUTCOME_FLUSH, OUTCOMES_WAITING_MAX, UNWRITTEN_MAX};
+use crate::limits::{OUTCOME_FLUSH, OUTCOMES_WAITING_MAX, UNWRITTEN_MAX};
 use crate::services::Metrics;
 use parking_lot::Mutex;
 use proxy_core::{Accepted, Entry, Event, Ledger, SessionId, StoreError, Timestamp};
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,9 +57,10 @@ struct Gathering {
     batch: Arc<Batch>,
 }
 
-/// Gathers the entries of one worker's sessions.
-#[derive(Debug)]
+/// Writes the entries of one worker's sessions.
 pub struct Committer {
+    ledger: Ledger,
+    metrics: Arc<dyn Metrics>,
     gathering: Mutex<Gathering>,
     wake: Notify,
     lost: AtomicU64,
@@ -111,17 +111,17 @@ impl Future for Ticket {
     }
 }
 
-impl Default for Committer {
-    fn default() -> Self {
-        Self::new()
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Committer")
     }
 }
 
 impl Committer {
-    /// An empty committer; [`Committer::run`] must run on the same worker.
+    /// An empty committer that writes to `ledger`; [`Committer::run`] must run on the same worker.
     #[must_use]
-    pub fn new() -> Self {
-        Self { gathering: Mutex::new(Gathering::default()), wake: Notify::new(), lost: AtomicU64::new(0) }
+    pub fn new(ledger: Ledger, metrics: Arc<dyn Metrics>) -> Self {
+        Self { ledger, metrics, gathering: Mutex::default(), wake: Notify::new(), lost: AtomicU64::new(0) }
     }
 
     /// Entries that could not be kept for another try while the store was down: each is a gap that the log
@@ -140,7 +140,11 @@ impl Committer {
         gathering.awaited += count;
         let batch = gathering.batch.clone();
         drop(gathering);
-        self.wake.notify_one();
+        if self.ledger.blocks() {
+            self.wake.notify_one();
+        } else {
+            self.commit_now();
+        }
         Ticket { batch, from, count }
     }
 
@@ -181,26 +185,29 @@ impl Committer {
     }
 
     /// Writes whatever was submitted, once.
-    async fn commit(&self, ledger: &Ledger, metrics: &dyn Metrics) {
-        let Some(gathered) = self.take() else { return };
-        let Gathering { submissions, batch, .. } = gathered;
-        let count = submissions.len();
-        let write = move |ledger: &Ledger| {
-            let (entries, submissions) = number(submissions);
-            let mut accepted = Vec::with_capacity(entries.len());
-            let result = ledger.commit(&entries, &mut accepted);
-            (result.map(|()| accepted), entries, submissions)
+    async fn commit(&self) {
+        if !self.ledger.blocks() {
+            return self.commit_now();
+        }
+        let Some(Gathering { submissions, batch, .. }) = self.take() else { return };
+        let ledger = self.ledger.clone();
+        let written = match tokio::task::spawn_blocking(move || write(&ledger, submissions)).await {
+            Ok(written) => written,
+            Err(error) => (Err(StoreError::Io(error.to_string())), Vec::new(), Vec::new()),
         };
-        let (result, entries, flags) = if ledger.blocks() {
-            let ledger = ledger.clone();
-            match tokio::task::spawn_blocking(move || write(&ledger)).await {
-                Ok(written) => written,
-                Err(error) => (Err(StoreError::Io(error.to_string())), Vec::new(), Vec::new()),
-            }
-        } else {
-            write(ledger)
-        };
-        metrics.committed(count, result.is_ok());
+        self.written(&batch, written);
+    }
+
+    /// The same, for a store that does not wait for the disk.
+    fn commit_now(&self) {
+        if let Some(Gathering { submissions, batch, .. }) = self.take() {
+            self.written(&batch, write(&self.ledger, submissions));
+        }
+    }
+
+    fn written(&self, batch: &Batch, (result, entries, flags): WriteResult) {
+        let count = entries.len();
+        self.metrics.committed(count, result.is_ok());
         if let Err(error) = &result {
             tracing::error!(%error, entries = count, "the audit store does not accept: requests are refused");
             self.put_back(unnumber(entries, flags));
@@ -208,42 +215,35 @@ impl Committer {
         batch.finish(result);
     }
 
-    /// Lets the loop's next turns add to the batch, as long as they do.
-    async fn gather(&self) {
-        let mut awaited = self.awaited();
-        while awaited < BATCH_ENOUGH {
-            tokio::task::yield_now().await;
-            let now = self.awaited();
-            if now == awaited {
-                return;
-            }
-            awaited = now;
-        }
-    }
-
-    fn awaited(&self) -> usize {
-        self.gathering.lock().awaited
-    }
-
     /// Runs until the process ends, or `until` resolves; then writes what is left.
-    pub async fn run(&self, ledger: &Ledger, metrics: &dyn Metrics, until: impl Future<Output = ()>) {
+    pub async fn run(&self, until: impl Future<Output = ()>) {
         tokio::pin!(until);
         let mut tick = tokio::time::interval(OUTCOME_FLUSH);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                () = self.wake.notified() => self.gather().await,
+                () = self.wake.notified() => {}
                 _ = tick.tick() => {}
                 () = &mut until => break,
             }
-            self.commit(ledger, metrics).await;
+            self.commit().await;
         }
-        self.commit(ledger, metrics).await;
+        self.commit().await;
     }
 }
 
 type Flags = Vec<(Option<Sequence>, bool)>;
+
+/// What came of a write, and what was to be written.
+type WriteResult = (Result<Vec<Accepted>, StoreError>, Vec<Entry>, Flags);
+
+fn write(ledger: &Ledger, submissions: Vec<(Submission, bool)>) -> WriteResult {
+    let (entries, flags) = number(submissions);
+    let mut accepted = Vec::with_capacity(entries.len());
+    let result = ledger.commit(&entries, &mut accepted);
+    (result.map(|()| accepted), entries, flags)
+}
 
 /// Gives each session's entries their numbers.
 fn number(submissions: Vec<(Submission, bool)>) -> (Vec<Entry>, Flags) {
@@ -299,10 +299,17 @@ mod tests {
     struct Memory {
         writes: Mutex<Vec<Vec<Entry>>>,
         full: AtomicBool,
+        /// A write waits as long as this is set.
+        held: AtomicBool,
+        /// As one that waits for the disk.
+        blocks: bool,
     }
 
     impl Store for Memory {
         fn append(&self, entries: &[Entry]) -> Result<u64, StoreError> {
+            while self.held.load(Ordering::SeqCst) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
             if self.full.load(Ordering::SeqCst) {
                 return Err(StoreError::DiskFull { free: 0, needed: 1 });
             }
@@ -313,7 +320,7 @@ mod tests {
         }
 
         fn blocks(&self) -> bool {
-            false
+            self.blocks
         }
     }
 
@@ -337,16 +344,15 @@ mod tests {
     }
 
     /// Runs `test` beside a committer, on one event loop, as a worker does.
-    fn with_committer<F: Future<Output = ()>>(test: impl FnOnce(Arc<Committer>, Arc<Memory>, Sequence) -> F) {
-        let store = Arc::<Memory>::default();
-        let committer = Arc::new(Committer::new());
+    fn with_committer<F: Future<Output = ()>>(blocks: bool, test: impl FnOnce(Arc<Committer>, Arc<Memory>, Sequence) -> F) {
+        let store = Arc::new(Memory { blocks, ..Memory::default() });
+        let committer = Arc::new(Committer::new(Ledger::new(store.clone()), Arc::new(Silent)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
-            let ledger = Ledger::new(store.clone());
             let (stop, stopped) = oneshot::channel::<()>();
             let writer = {
                 let committer = committer.clone();
-                tokio::spawn(async move { committer.run(&ledger, &Silent, async { drop(stopped.await) }).await })
+                tokio::spawn(async move { committer.run(async { drop(stopped.await) }).await })
             };
             test(committer, store, Sequence::default()).await;
             drop(stop);
@@ -360,32 +366,40 @@ mod tests {
     }
 
     #[test]
-    fn what_the_next_turn_adds_shares_the_write() {
-        with_committer(|committer, store, sequence| async move {
+    fn what_comes_while_the_disk_is_waited_for_shares_a_write() {
+        with_committer(true, |committer, store, sequence| async move {
+            store.held.store(true, Ordering::SeqCst);
             let first = committer.submit([entry(&sequence)]);
-            tokio::task::yield_now().await;
-            let second = committer.submit([entry(&sequence), entry(&sequence)]);
-            let (first, second) = (first.await.expect("accepted"), second.await.expect("accepted"));
-            assert_eq!(store.numbers(), [[0, 1, 2]]);
-            assert!(first.get(0).is_some() && first.get(1).is_none());
-            assert!(second.get(1).is_some() && second.get(2).is_none());
-            assert_ne!(first.get(0).map(|a| a.index()), second.get(0).map(|a| a.index()));
+            // The task takes it, and waits for the store.
+            while committer.gathering.lock().awaited > 0 {
+                tokio::task::yield_now().await;
+            }
+            let second = committer.submit([entry(&sequence)]);
+            let third = committer.submit([entry(&sequence), entry(&sequence)]);
+            store.held.store(false, Ordering::SeqCst);
+            let (_, second, third) =
+                (first.await.expect("accepted"), second.await.expect("accepted"), third.await.expect("accepted"));
+            assert_eq!(store.numbers(), [vec![0], vec![1, 2, 3]]);
+            assert!(second.get(0).is_some() && second.get(1).is_none());
+            assert!(third.get(1).is_some() && third.get(2).is_none());
+            assert_ne!(second.get(0).map(|a| a.index()), third.get(0).map(|a| a.index()));
         });
     }
 
     #[test]
-    fn a_lone_entry_does_not_wait_for_others() {
-        with_committer(|committer, store, sequence| async move {
-            for number in 0..3 {
-                committer.submit([entry(&sequence)]).await.expect("accepted");
-                assert_eq!(store.numbers().len(), number + 1);
-            }
+    fn what_waits_for_no_disk_is_written_at_once_and_takes_along_what_waited() {
+        with_committer(false, |committer, store, sequence| async move {
+            committer.submit_later(entry(&sequence));
+            assert_eq!(store.numbers(), [[0; 0]; 0]);
+            let ticket = committer.submit([entry(&sequence)]);
+            assert_eq!(store.numbers(), [[0, 1]]);
+            assert!(ticket.await.expect("accepted").get(0).is_some());
         });
     }
 
     #[test]
     fn while_the_store_refuses_outcomes_are_kept_and_the_numbers_have_no_gap() {
-        with_committer(|committer, store, sequence| async move {
+        with_committer(false, |committer, store, sequence| async move {
             store.full.store(true, Ordering::SeqCst);
             committer.submit_later(entry(&sequence));
             let refused = committer.submit([entry(&sequence)]).await;

@@ -3,7 +3,7 @@
 //! ```text
 //!  listener ──▶ connection ──▶ driver (one task per session)
 //!                               │  read → Session::handle → next_action …
-//!                               ├─ commit    one log write for all requests that one turn of the loop read
+//!                               ├─ commit    the log write before a request is answered; where it waits for the disk, one for many
 //!                               ├─ services  login, decisions, approvals, upstream credentials (traits)
 //!                               └─ registry  live sessions: kill, cancel, policy changes
 //! ```

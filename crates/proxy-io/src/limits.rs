@@ -45,6 +45,3 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Kill, cancel and policy messages that may wait for one session (16).
 pub const CONTROL_QUEUE: usize = 16;
-
-/// Entries that are written without waiting for what the loop's next turn adds.
-pub const BATCH_ENOUGH: usize = 8;

@@ -152,12 +152,12 @@ fn run_worker(
             return;
         }
     };
-    let committer = Arc::new(Committer::new());
+    let committer = Arc::new(Committer::new(services.ledger.clone(), services.metrics.clone()));
     runtime.block_on(async {
         for (spec, bound) in sockets {
             tokio::spawn(accept_loop(spec, bound, services.clone(), committer.clone(), accepting.clone()));
         }
-        committer.run(&services.ledger, &*services.metrics, committing.cancelled()).await;
+        committer.run(committing.cancelled()).await;
     });
 }
 

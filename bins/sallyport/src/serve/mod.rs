@@ -312,7 +312,7 @@ fn start_workers(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>) -> Result<W
             }
         })
         .collect();
-    // Half of the cores: sessions that share a loop share its log writes, and what the log, long statements and
+    // Half of the cores: sessions that share a loop are found ready together, and what the log, long statements and
     // the admin listener do in the background needs the rest.
     let threads =
         config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)));

@@ -1,0 +1,441 @@
+//! The journal: where entries are accepted, before they are moved into the database.
+//!
+//! An append is one `pwrite` of one record into a file that was filled beforehand, so that it neither grows the file nor
+//! waits for anything. What the journal has, the database gets a moment later, in few large writes. There are two
+//! halves, a file each, written in turns: one is used again when the database has all of it on the disk. So opening
+//! reads at most both of them, and puts what the database lacks where it belongs.
+//!
+//! ```text
+//! file    = head, filled up to 4 KiB; records
+//! head    = "sallyport journal 1\n" (20 bytes); the log's id (16); salt (4); checksum of all that (4)
+//! record  = checksum (4) of the next 32 bytes; checksum (4) of the body; length of the body (4); entries (4);
+//!           first index (8); synced (8); length of the leaves (4); body, filled up to a multiple of 8
+//! body    = leaves, each after its length (2); for each field kept beside: which of the entries (4), field (4),
+//!           length (4), content
+//! ```
+//!
+//! Numbers are big-endian. Checksums are CRC-32 and begin with the salt, which is drawn anew each time that a half is
+//! begun: what is left from before is no record, and neither is what somebody had written into a statement. `synced` says
+//! up to where the log was on the disk when the record was made. A record that does not hold ends what a kill left. After
+//! a power loss others may follow it; they are dropped where nothing says that what is missing was on the disk.
+
+use crate::batch::Batch;
+use crate::limits::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX};
+use crate::log::Leaves;
+use proxy_core::StoreError;
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const MAGIC: &[u8; 20] = b"sallyport journal 1\n";
+const HEAD: usize = 44;
+const RECORDS_AT: usize = 4_096;
+const RECORD_HEAD: usize = 36;
+const ALIGN: usize = 8;
+
+fn path(dir: &Path, half: usize) -> PathBuf {
+    dir.join(format!("journal-{half}"))
+}
+
+fn failed(dir: &Path, error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull { free: 0, needed: 0 },
+        _ => StoreError::Io(format!("the journal in {}: {error}", dir.display())),
+    }
+}
+
+/// The two files, for syncing: without the writer's lock.
+#[derive(Debug)]
+pub(crate) struct Files {
+    dir: PathBuf,
+    halves: [File; 2],
+    /// Written to since the last sync.
+    dirty: [AtomicBool; 2],
+}
+
+impl Files {
+    /// Waits until the disk has all that was written before.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        for (half, dirty) in self.halves.iter().zip(&self.dirty) {
+            if dirty.swap(false, Ordering::AcqRel) {
+                half.sync_data().map_err(|e| failed(&self.dir, &e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The writing side.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    files: Arc<Files>,
+    log_id: [u8; 16],
+    size: u64,
+    /// Which half is written to.
+    active: usize,
+    salt: u32,
+    at: u64,
+    /// The index after the last entry of the other half, until the database has them on the disk.
+    full: Option<u64>,
+}
+
+/// Why an append did not happen.
+pub(crate) enum NoRoom {
+    /// It is longer than a half: it goes into the database at once.
+    TooLong,
+    /// The other half is not free yet.
+    Full,
+}
+
+impl Journal {
+    /// Begins an empty journal in `dir`, with halves of `size` bytes: what was there must be in the database, and on
+    /// the disk.
+    pub(crate) fn begin(dir: &Path, log_id: [u8; 16], size: u64) -> Result<Self, StoreError> {
+        let made = (|| {
+            let halves = [prepare(&path(dir, 0), size)?, prepare(&path(dir, 1), size)?];
+            File::open(dir)?.sync_all()?;
+            Ok(halves)
+        })();
+        let halves = made.map_err(|e| failed(dir, &e))?;
+        let files = Files { dir: dir.to_owned(), halves, dirty: [const { AtomicBool::new(false) }; 2] };
+        let mut journal = Self { files: Arc::new(files), log_id, size, active: 1, salt: 0, at: size, full: None };
+        journal.clear()?;
+        Ok(journal)
+    }
+
+    /// Empties it, so that nothing of it is read again.
+    pub(crate) fn clear(&mut self) -> Result<(), StoreError> {
+        self.turn()?;
+        self.turn()?;
+        self.full = None;
+        self.files.sync()
+    }
+
+    pub(crate) fn files(&self) -> Arc<Files> {
+        Arc::clone(&self.files)
+    }
+
+    /// Begins the other half.
+    fn turn(&mut self) -> Result<(), StoreError> {
+        let mut salt = [0; 4];
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| StoreError::Io("no randomness for the journal's salt".to_owned()))?;
+        let other = 1 - self.active;
+        self.write(other, &[&head(&self.log_id, salt)], 0)?;
+        self.active = other;
+        self.salt = u32::from_be_bytes(salt);
+        self.at = RECORDS_AT as u64;
+        Ok(())
+    }
+
+    /// Appends `batch` as the `count` entries from `first` on, or says why not yet; `synced`: the log is on the disk up
+    /// to there.
+    pub(crate) fn append(&mut self, batch: &Batch, first: u64, count: u64, synced: u64) -> Result<Option<NoRoom>, StoreError> {
+        let beside = beside(batch);
+        let body = batch.leaves().len() + beside.len();
+        let length = (RECORD_HEAD + body).next_multiple_of(ALIGN) as u64;
+        if length > self.size / 4 {
+            return Ok(Some(NoRoom::TooLong));
+        }
+        if self.at + length > self.size {
+            if self.full.is_some() {
+                return Ok(Some(NoRoom::Full));
+            }
+            self.turn()?;
+            self.full = Some(first);
+        }
+        let mut head = [0; RECORD_HEAD];
+        head[4..8].copy_from_slice(&checksum(self.salt, &[batch.leaves(), &beside]).to_be_bytes());
+        head[8..12].copy_from_slice(&truncated(body).to_be_bytes());
+        head[12..16].copy_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+        head[16..24].copy_from_slice(&first.to_be_bytes());
+        head[24..32].copy_from_slice(&synced.to_be_bytes());
+        head[32..].copy_from_slice(&truncated(batch.leaves().len()).to_be_bytes());
+        let sum = checksum(self.salt, &[&head[4..]]);
+        head[..4].copy_from_slice(&sum.to_be_bytes());
+        self.write(self.active, &[&head, batch.leaves(), &beside], self.at)?;
+        self.at += length;
+        Ok(None)
+    }
+
+    fn write(&self, half: usize, parts: &[&[u8]], at: u64) -> Result<(), StoreError> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let written = loop {
+            match rustix::io::pwritev(&self.files.halves[half], &slices, at) {
+                Err(Errno::INTR) => {}
+                written => break written,
+            }
+        };
+        match written {
+            Ok(written) if written == length => {
+                self.files.dirty[half].store(true, Ordering::Release);
+                Ok(())
+            }
+            Ok(written) => Err(StoreError::Io(format!("the journal took {written} bytes of {length}"))),
+            Err(error) => Err(failed(&self.files.dir, &error.into())),
+        }
+    }
+
+    /// The half that waits for the database to have the entries before this on the disk.
+    pub(crate) fn waits_for(&self) -> Option<u64> {
+        self.full
+    }
+
+    /// The database has the entries before `end` on the disk.
+    pub(crate) fn release(&mut self, end: u64) {
+        self.full = self.full.filter(|full| *full > end);
+    }
+}
+
+/// A file of `size` bytes that are all there: writing into it needs no further space.
+fn prepare(path: &Path, size: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.len() != size {
+        file.set_len(0)?;
+        let zeros = vec![0; 64 << 10];
+        let mut left = size;
+        while left > 0 {
+            let part = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+            (&file).write_all(&zeros[..part])?;
+            left -= part as u64;
+        }
+        file.sync_all()?;
+    }
+    Ok(file)
+}
+
+fn head(log_id: &[u8; 16], salt: [u8; 4]) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..20].copy_from_slice(MAGIC);
+    head[20..36].copy_from_slice(log_id);
+    head[36..40].copy_from_slice(&salt);
+    let checksum = checksum(0, &[&head[..40]]);
+    head[40..].copy_from_slice(&checksum.to_be_bytes());
+    head
+}
+
+fn checksum(salt: u32, parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(salt);
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+/// Lengths that the limit of a record bounds.
+fn truncated(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn beside(batch: &Batch) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (entry, field) in &batch.beside {
+        bytes.extend_from_slice(&truncated(*entry).to_be_bytes());
+        bytes.extend_from_slice(&field.field.to_be_bytes());
+        bytes.extend_from_slice(&truncated(field.payload.len()).to_be_bytes());
+        bytes.extend_from_slice(&field.payload);
+    }
+    bytes
+}
+
+/// Entries that are to be moved into the database, or stand in for it: consecutive ones.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// Index of the first leaf, number of leaves, and the leaves: each at most one chunk of the database.
+    pub(crate) chunks: Vec<(u64, usize, Vec<u8>)>,
+    /// Index of the entry, and field → content.
+    pub(crate) beside: HashMap<(u64, u32), Vec<u8>>,
+    bytes: usize,
+}
+
+impl Tail {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes of it, about.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes
+    }
+
+    /// The index after its last entry.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.chunks.last().map(|(first, count, _)| first + *count as u64)
+    }
+
+    /// The index of its first entry.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.chunks.first().map(|(first, ..)| *first)
+    }
+
+    /// Appends leaves that go under one key at most.
+    fn push(&mut self, first: u64, count: usize, leaves: &[u8]) {
+        self.bytes += leaves.len();
+        match self.chunks.last_mut() {
+            Some((_, before, bytes)) if *before + count <= CHUNK_ENTRIES_MAX && bytes.len() + leaves.len() <= CHUNK_BYTES_MAX => {
+                *before += count;
+                bytes.extend_from_slice(leaves);
+            }
+            _ => self.chunks.push((first, count, leaves.to_vec())),
+        }
+    }
+
+    /// Appends a batch that was accepted as the entries from `first` on.
+    pub(crate) fn add(&mut self, first: u64, batch: &mut Batch) {
+        for chunk in &batch.chunks {
+            self.push(first + chunk.first as u64, chunk.count, batch.chunk(chunk));
+        }
+        for (entry, field) in batch.beside.drain(..) {
+            self.bytes += field.payload.len();
+            self.beside.insert((first + entry as u64, field.field), field.payload);
+        }
+    }
+
+    /// Appends a record.
+    fn replay(&mut self, record: Record) -> Option<()> {
+        let (leaves, mut rest) = record.body.split_at_checked(record.leaves)?;
+        let mut index = record.first;
+        for leaf in Leaves::new(leaves) {
+            let leaf = leaf.ok()?;
+            let prefix = u16::try_from(leaf.len()).ok()?;
+            self.push(index, 1, &[&prefix.to_be_bytes()[..], leaf].concat());
+            index += 1;
+        }
+        if index != record.end() {
+            return None;
+        }
+        while !rest.is_empty() {
+            let [entry, field, length] = [take(&mut rest)?, take(&mut rest)?, take(&mut rest)?];
+            let (content, after) = rest.split_at_checked(length as usize)?;
+            self.bytes += content.len();
+            self.beside.insert((record.first + u64::from(entry), field), content.to_vec());
+            rest = after;
+        }
+        Some(())
+    }
+}
+
+fn take(rest: &mut &[u8]) -> Option<u32> {
+    let (number, after) = rest.split_first_chunk::<4>()?;
+    *rest = after;
+    Some(u32::from_be_bytes(*number))
+}
+
+#[derive(Debug)]
+struct Record {
+    first: u64,
+    count: u32,
+    leaves: usize,
+    synced: u64,
+    body: Vec<u8>,
+    length: usize,
+}
+
+impl Record {
+    /// The record at the beginning of `bytes`, if there is one.
+    fn read(salt: u32, bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD>()?;
+        let number = |at: usize| head.get(at..at + 4).and_then(|n| n.try_into().ok()).map_or(0, u32::from_be_bytes);
+        let long = |at: usize| head.get(at..at + 8).and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes);
+        if number(0) != checksum(salt, &[&head[4..]]) {
+            return None;
+        }
+        let body = rest.get(..number(8) as usize)?;
+        let (count, first) = (number(12), long(16));
+        if count == 0 || first.checked_add(u64::from(count)).is_none() || number(4) != checksum(salt, &[body]) {
+            return None;
+        }
+        let length = (RECORD_HEAD + body.len()).next_multiple_of(ALIGN);
+        Some(Self { first, count, leaves: number(32) as usize, synced: long(24), body: body.to_vec(), length })
+    }
+
+    fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
+}
+
+/// What the journal of a store has.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// In order of their indices.
+    records: Vec<Record>,
+    /// Entries before this were on the disk.
+    pub(crate) synced: u64,
+}
+
+impl Found {
+    /// Takes the consecutive entries that begin with `from`.
+    pub(crate) fn run(self, from: u64) -> Result<Tail, StoreError> {
+        let mut tail = Tail::default();
+        let mut expected = from;
+        for record in self.records.into_iter().skip_while(|record| record.first < from) {
+            if record.first != expected {
+                break;
+            }
+            expected = record.end();
+            let first = record.first;
+            tail.replay(record).ok_or_else(|| StoreError::Corrupt(format!("the journal's record of entry {first}")))?;
+        }
+        Ok(tail)
+    }
+
+    /// The last entry of all that there is; 0: there is none.
+    pub(crate) fn end(&self) -> u64 {
+        self.records.last().map_or(0, Record::end)
+    }
+}
+
+/// Reads the journal in `dir`, of the log with that id. It may be written to meanwhile: `None`, if a half was begun anew.
+///
+/// # Errors
+/// [`StoreError::Corrupt`]: a head is damaged, or of another log. [`StoreError::Io`].
+pub(crate) fn read(dir: &Path, log_id: &[u8; 16]) -> Result<Option<Found>, StoreError> {
+    let mut found = Found::default();
+    for half in 0..2 {
+        let path = path(dir, half);
+        let bytes = match fs::read(&path) {
+            // A store that was just made, or comes from before there was a journal.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            bytes => bytes.map_err(|e| failed(dir, &e))?,
+        };
+        let Some(salt) = salt(&path, &bytes, log_id)? else { continue };
+        let mut again = [0; HEAD];
+        File::open(&path).and_then(|mut file| file.read_exact(&mut again)).map_err(|e| failed(dir, &e))?;
+        if bytes.get(..HEAD) != Some(&again[..]) {
+            return Ok(None);
+        }
+        let mut at = RECORDS_AT;
+        while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() > RECORD_HEAD) {
+            // Behind one that does not hold, each place is looked at: a power loss may leave later ones.
+            match Record::read(salt, rest) {
+                None => at += ALIGN,
+                Some(record) => {
+                    at += record.length;
+                    found.synced = found.synced.max(record.synced);
+                    found.records.push(record);
+                }
+            }
+        }
+    }
+    found.records.sort_by_key(|record| record.first);
+    Ok(Some(found))
+}
+
+/// The salt of a half; `None`: it was never begun.
+fn salt(path: &Path, bytes: &[u8], log_id: &[u8; 16]) -> Result<Option<u32>, StoreError> {
+    let Some(head) = bytes.first_chunk::<HEAD>().filter(|head| head.iter().any(|byte| *byte != 0)) else { return Ok(None) };
+    let (content, sum) = head.split_at(40);
+    let damaged = |what: &str| StoreError::Corrupt(format!("{} {what}", path.display()));
+    if sum != checksum(0, &[content]).to_be_bytes() || !content.starts_with(MAGIC) {
+        return Err(damaged("does not begin as a journal does"));
+    }
+    if content.get(20..36) != Some(log_id) {
+        return Err(damaged("belongs to another log"));
+    }
+    Ok(content.get(36..40).and_then(|salt| salt.try_into().ok()).map(u32::from_be_bytes))
+}
