@@ -171,7 +171,9 @@ impl Db {
         self.put(&mut batch, Family::Meta, LOG_ID_KEY, &id)?;
         let mut durable = WriteOptions::default();
         durable.set_sync(true);
-        self.write(batch, &durable)
+        self.write(batch, &durable)?;
+        // Out of the write-ahead log, so that damage to it does not take the log's id, which the journal is bound to.
+        self.db.flush_cf(self.family(Family::Meta)?).map_err(|e| failure(&e))
     }
 
     /// The log's id: made at random when the store was made.
