@@ -59,7 +59,12 @@ fn behind(dir: &Path, options: &Options, what: String) -> Result<Damage, StoreEr
         None => (what, log::end(&before)?),
         Some(gap) => (format!("{what}; {}", gap.words()), gap.first),
     };
-    let all = log::end(&Db::open_read_only(dir, options, None)?)?;
+    let all = match Db::open_read_only(dir, options, None).and_then(|all| log::end(&all)) {
+        // RocksDB 11.8 may take a whole record for damaged that follows a damaged one of several parts: then nothing
+        // after the damage can be recognised.
+        Err(StoreError::Corrupt(_)) => kept,
+        all => all?,
+    };
     Ok(Damage { what, kept, dropped: all.saturating_sub(kept) })
 }
 
