@@ -1,7 +1,7 @@
 //! The handle on RocksDB: opening, column families, errors in the store's own words.
 
 use crate::journal::{self, Tail};
-use crate::limits::CATCH_UP_TRIES;
+use crate::limits::{CATCH_UP_TRIES, HOLES_SEEN};
 use crate::log;
 use crate::options::{self, Family, Options, Recovery};
 use crate::wal;
@@ -19,9 +19,6 @@ const FORMAT: &[u8] = b"1";
 const FORMAT_KEY: &[u8] = b"format";
 const LOG_ID_KEY: &[u8] = b"log-id";
 const SYNCED_KEY: &[u8] = b"synced";
-
-/// A hole between database and journal that is seen more often than this is one.
-const HOLES_SEEN: u32 = 5;
 
 /// One opening of the database, and of the journal before it.
 pub(crate) struct Db {
@@ -119,7 +116,9 @@ impl Db {
 
     /// Moves what the journal has and the database lacks.
     pub(crate) fn take_over(&mut self) -> Result<(), StoreError> {
-        self.read_journal()?;
+        if !self.read_journal()? {
+            tracing::warn!("the journal has entries after others that are missing and were not on the disk: they are dropped");
+        }
         let tail = std::mem::take(&mut self.tail);
         let Some(first) = tail.first() else { return Ok(()) };
         let mut batch = WriteBatch::default();
@@ -128,9 +127,7 @@ impl Db {
             self.delete_from(&mut batch, Family::Payload, &first.to_be_bytes())?;
         }
         self.put_tail(&mut batch, &tail)?;
-        let mut durable = WriteOptions::default();
-        durable.set_sync(true);
-        self.write(batch, &durable)
+        self.write_synced(batch)
     }
 
     fn put_tail(&self, batch: &mut WriteBatch, tail: &Tail) -> Result<(), StoreError> {
@@ -143,11 +140,11 @@ impl Db {
         Ok(())
     }
 
-    /// Moves what was accepted.
+    /// Writes consecutive entries after those that are there.
     pub(crate) fn move_in(&self, tail: &Tail) -> Result<(), StoreError> {
         let mut batch = WriteBatch::with_capacity_bytes(tail.size() + tail.size() / 8 + 64);
         self.put_tail(&mut batch, tail)?;
-        self.write(batch, &WriteOptions::default())
+        self.write(batch)
     }
 
     /// What stands in for the database from its first entry on.
@@ -169,9 +166,7 @@ impl Db {
         let mut batch = WriteBatch::default();
         self.put(&mut batch, Family::Meta, FORMAT_KEY, FORMAT)?;
         self.put(&mut batch, Family::Meta, LOG_ID_KEY, &id)?;
-        let mut durable = WriteOptions::default();
-        durable.set_sync(true);
-        self.write(batch, &durable)?;
+        self.write_synced(batch)?;
         // Out of the write-ahead log, so that damage to it does not take the log's id, which the journal is bound to.
         self.db.flush_cf(self.family(Family::Meta)?).map_err(|e| failure(&e))
     }
@@ -228,8 +223,15 @@ impl Db {
         Ok(())
     }
 
-    pub(crate) fn write(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), StoreError> {
-        self.db.write_opt(batch, options).map_err(|e| failure(&e))
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        self.db.write(batch).map_err(|e| failure(&e))
+    }
+
+    /// The same; the disk has it when this returns.
+    pub(crate) fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        let mut durable = WriteOptions::default();
+        durable.set_sync(true);
+        self.db.write_opt(batch, &durable).map_err(|e| failure(&e))
     }
 
     /// A cursor over `family`.

@@ -14,7 +14,7 @@ use crate::session::SessionSummary;
 use crate::wire::{put_varint, take_varint};
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{SessionId, StoreError};
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::WriteBatch;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
@@ -177,7 +177,7 @@ impl Indexer {
         }
         db.put(&mut batch, Family::Meta, INDEXED_KEY, &to.to_be_bytes())?;
         db.put_synced(&mut batch, synced)?;
-        db.write(batch, &WriteOptions::default())?;
+        db.write(batch)?;
         self.next = to;
         self.remember(changes);
         Ok(())
@@ -242,5 +242,5 @@ fn clear(db: &Db) -> Result<(), StoreError> {
         db.delete_all(&mut batch, family)?;
     }
     db.put(&mut batch, Family::Meta, INDEXED_KEY, &0u64.to_be_bytes())?;
-    db.write(batch, &WriteOptions::default())
+    db.write(batch)
 }

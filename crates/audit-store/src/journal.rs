@@ -86,7 +86,7 @@ pub(crate) struct Journal {
 
 /// Why an append did not happen.
 pub(crate) enum NoRoom {
-    /// It is longer than a half: it goes into the database at once.
+    /// It is longer than a quarter of a half: it goes into the database at once.
     TooLong,
     /// The other half is not free yet.
     Full,

@@ -1,10 +1,10 @@
 //! The audit log: append-only, accepted before a request is forwarded, readable while it grows.
 //!
 //! ```text
-//!  Ledger ──append──▶ AuditStore ──one write──▶ RocksDB: entries, payload
-//!                        │                          ▲         │
-//!                        └── index thread ──────────┘         │ sessions, by_session, find (derived)
-//!  command line ──open_read_only──▶ Reader ◀──────────────────┘
+//!  Ledger ──append──▶ AuditStore ──one write──▶ journal ──move thread──▶ RocksDB: entries, payload
+//!                        │                         │                       ▲         │
+//!                        └── index thread ─────────│───────────────────────┘         │ sessions, by_session, find (derived)
+//!  command line ──open_read_only──▶ Reader ◀───────┴─────────────────────────────────┘
 //! ```
 //!
 //! - An entry becomes a *leaf*: canonical bytes of at most 65,535, described byte by byte in `FORMAT.md`.

@@ -63,6 +63,10 @@ pub const MOVE_INTERVAL: Duration = Duration::from_millis(50);
 /// waits should stay in the processor's caches.
 pub const MOVE_ENOUGH: usize = 64 << 10;
 
+/// A hole between database and journal that a reader beside the gateway sees more often than this (5) is one, and not a
+/// half of the journal that was begun anew meanwhile.
+pub const HOLES_SEEN: u32 = 5;
+
 /// How often the free space is looked at, and a failed store is tried again.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -26,7 +26,7 @@ use crate::options::{Durability, Family, Options, Recovery};
 use crate::reader::Reader;
 use parking_lot::{Condvar, Mutex, RwLock};
 use proxy_core::{Entry, Store, StoreError};
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::WriteBatch;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -340,7 +340,9 @@ impl Shared {
                 }
                 Ok(Some(NoRoom::TooLong)) if pending.is_empty() => {
                     self.direct.store(true, Ordering::Release);
-                    let written = write_batch(db, first, batch).and_then(|batch| db.write(batch, &WriteOptions::default()));
+                    let mut long = Tail::default();
+                    long.add(first, batch);
+                    let written = db.move_in(&long);
                     if written.is_ok() {
                         self.stored.store(end, Ordering::Release);
                     }
@@ -517,8 +519,7 @@ impl Shared {
         let db = self.db()?;
         let mut batch = WriteBatch::default();
         db.put_synced(&mut batch, self.end())?;
-        db.write(batch, &WriteOptions::default())?;
-        db.sync()
+        db.write_synced(batch)
     }
 
     fn sync_written(&self) {
@@ -668,19 +669,6 @@ impl Shared {
     }
 }
 
-/// More than one key, or payloads beside.
-fn write_batch(db: &Db, first: u64, batch: &Batch) -> Result<WriteBatch, StoreError> {
-    let mut write = WriteBatch::with_capacity_bytes(usize::try_from(batch.size()).unwrap_or(0));
-    for chunk in &batch.chunks {
-        db.put(&mut write, Family::Entries, &(first + chunk.first as u64).to_be_bytes(), batch.chunk(chunk))?;
-    }
-    for (entry, field) in &batch.beside {
-        let key = log::payload_key(first + *entry as u64, field.field);
-        db.put(&mut write, Family::Payload, &key, &field.payload)?;
-    }
-    Ok(write)
-}
-
 /// The index that the next entry gets. Where entries are missing, that is an error, or those after them are dropped.
 fn whole_end(db: &mut Db, recovery: Recovery) -> Result<u64, StoreError> {
     let Some(gap) = log::gap(db)? else { return log::end(db) };
@@ -693,9 +681,7 @@ fn whole_end(db: &mut Db, recovery: Recovery) -> Result<u64, StoreError> {
     db.delete_from(&mut batch, Family::Payload, &gap.first.to_be_bytes())?;
     // What is appended now is not synced yet.
     db.put_synced(&mut batch, db.synced()?.min(gap.first))?;
-    let mut durable = WriteOptions::default();
-    durable.set_sync(true);
-    db.write(batch, &durable)?;
+    db.write_synced(batch)?;
     // The journal may have some of them.
     db.take_over()?;
     log::end(db)
