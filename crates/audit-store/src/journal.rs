@@ -7,15 +7,16 @@
 //!
 //! ```text
 //! file    = head, filled up to 4 KiB; records
-//! head    = "sallyport journal 1\n" (20 bytes); the log's id (16); salt (4); checksum of all that (4)
-//! record  = checksum (4) of the next 32 bytes; checksum (4) of the body; length of the body (4); entries (4);
+//! head    = "sallyport journal 1\n" (20 bytes); the log's id (16); salt (4); mark (8); checksum of all that (4)
+//! record  = mark (8); checksum (4) of the next 32 bytes; checksum (4) of the body; length of the body (4); entries (4);
 //!           first index (8); synced (8); length of the leaves (4); body, filled up to a multiple of 8
 //! body    = leaves, each after its length (2); for each field kept beside: which of the entries (4), field (4),
 //!           length (4), content
 //! ```
 //!
-//! Numbers are big-endian. Checksums are CRC-32 and begin with the salt, which is drawn anew each time that a half is
-//! begun: what is left from before is no record, and neither is what somebody had written into a statement. `synced` says
+//! Numbers are big-endian. Checksums are CRC-32 and begin with the salt. Salt and mark are drawn anew each time that a half
+//! is begun: what is left from before is no record, and neither is what somebody had written into a statement, who would
+//! have to guess 96 bits. `synced` says
 //! up to where the log was on the disk when the record was made. A record that does not hold ends what a kill left. After
 //! a power loss others may follow it; they are dropped where nothing says that what is missing was on the disk.
 
@@ -33,9 +34,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const MAGIC: &[u8; 20] = b"sallyport journal 1\n";
-const HEAD: usize = 44;
+const HEAD: usize = 52;
 const RECORDS_AT: usize = 4_096;
-const RECORD_HEAD: usize = 36;
+const RECORD_HEAD: usize = 44;
 const ALIGN: usize = 8;
 
 fn path(dir: &Path, half: usize) -> PathBuf {
@@ -78,7 +79,7 @@ pub(crate) struct Journal {
     size: u64,
     /// Which half is written to.
     active: usize,
-    salt: u32,
+    secret: Secret,
     at: u64,
     /// The index after the last entry of the other half, until the database has them on the disk.
     full: Option<u64>,
@@ -103,7 +104,8 @@ impl Journal {
         })();
         let halves = made.map_err(|e| failed(dir, &e))?;
         let files = Files { dir: dir.to_owned(), halves, dirty: [const { AtomicBool::new(false) }; 2] };
-        let mut journal = Self { files: Arc::new(files), log_id, size, active: 1, salt: 0, at: size, full: None };
+        let mut journal =
+            Self { files: Arc::new(files), log_id, size, active: 1, secret: Secret::default(), at: size, full: None };
         journal.clear()?;
         Ok(journal)
     }
@@ -122,12 +124,12 @@ impl Journal {
 
     /// Begins the other half.
     fn turn(&mut self) -> Result<(), StoreError> {
-        let mut salt = [0; 4];
-        aws_lc_rs::rand::fill(&mut salt).map_err(|_| StoreError::Io("no randomness for the journal's salt".to_owned()))?;
+        let mut drawn = [0; SECRET];
+        aws_lc_rs::rand::fill(&mut drawn).map_err(|_| StoreError::Io("no randomness for the journal's salt".to_owned()))?;
         let other = 1 - self.active;
-        self.write(other, &[&head(&self.log_id, salt)], 0)?;
+        self.write(other, &[&head(&self.log_id, drawn)], 0)?;
         self.active = other;
-        self.salt = u32::from_be_bytes(salt);
+        self.secret = Secret::new(drawn);
         self.at = RECORDS_AT as u64;
         Ok(())
     }
@@ -149,14 +151,16 @@ impl Journal {
             self.full = Some(first);
         }
         let mut head = [0; RECORD_HEAD];
-        head[4..8].copy_from_slice(&checksum(self.salt, &[batch.leaves(), &beside]).to_be_bytes());
-        head[8..12].copy_from_slice(&truncated(body).to_be_bytes());
-        head[12..16].copy_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
-        head[16..24].copy_from_slice(&first.to_be_bytes());
-        head[24..32].copy_from_slice(&synced.to_be_bytes());
-        head[32..].copy_from_slice(&truncated(batch.leaves().len()).to_be_bytes());
-        let sum = checksum(self.salt, &[&head[4..]]);
-        head[..4].copy_from_slice(&sum.to_be_bytes());
+        let salt = self.secret.salt;
+        head[..8].copy_from_slice(&self.secret.mark);
+        head[12..16].copy_from_slice(&checksum(salt, &[batch.leaves(), &beside]).to_be_bytes());
+        head[16..20].copy_from_slice(&truncated(body).to_be_bytes());
+        head[20..24].copy_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+        head[24..32].copy_from_slice(&first.to_be_bytes());
+        head[32..40].copy_from_slice(&synced.to_be_bytes());
+        head[40..].copy_from_slice(&truncated(batch.leaves().len()).to_be_bytes());
+        let sum = checksum(salt, &[&head[12..]]);
+        head[8..12].copy_from_slice(&sum.to_be_bytes());
         self.write(self.active, &[&head, batch.leaves(), &beside], self.at)?;
         self.at += length;
         Ok(None)
@@ -209,14 +213,32 @@ fn prepare(path: &Path, size: u64) -> io::Result<File> {
     Ok(file)
 }
 
-fn head(log_id: &[u8; 16], salt: [u8; 4]) -> [u8; HEAD] {
+fn head(log_id: &[u8; 16], drawn: [u8; SECRET]) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     head[..20].copy_from_slice(MAGIC);
     head[20..36].copy_from_slice(log_id);
-    head[36..40].copy_from_slice(&salt);
-    let checksum = checksum(0, &[&head[..40]]);
-    head[40..].copy_from_slice(&checksum.to_be_bytes());
+    head[36..48].copy_from_slice(&drawn);
+    let checksum = checksum(0, &[&head[..48]]);
+    head[48..].copy_from_slice(&checksum.to_be_bytes());
     head
+}
+
+/// Random bytes of a half: salt and mark.
+const SECRET: usize = 12;
+
+/// What tells the records of a half from all else.
+#[derive(Debug, Clone, Copy, Default)]
+struct Secret {
+    /// Checksums begin with it.
+    salt: u32,
+    /// Records begin with it.
+    mark: [u8; 8],
+}
+
+impl Secret {
+    fn new([s0, s1, s2, s3, mark @ ..]: [u8; SECRET]) -> Self {
+        Self { salt: u32::from_be_bytes([s0, s1, s2, s3]), mark }
+    }
 }
 
 fn checksum(salt: u32, parts: &[&[u8]]) -> u32 {
@@ -338,20 +360,20 @@ struct Record {
 
 impl Record {
     /// The record at the beginning of `bytes`, if there is one.
-    fn read(salt: u32, bytes: &[u8]) -> Option<Self> {
+    fn read(Secret { salt, mark }: Secret, bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD>()?;
         let number = |at: usize| head.get(at..at + 4).and_then(|n| n.try_into().ok()).map_or(0, u32::from_be_bytes);
         let long = |at: usize| head.get(at..at + 8).and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes);
-        if number(0) != checksum(salt, &[&head[4..]]) {
+        if !head.starts_with(&mark) || number(8) != checksum(salt, &[&head[12..]]) {
             return None;
         }
-        let body = rest.get(..number(8) as usize)?;
-        let (count, first) = (number(12), long(16));
-        if count == 0 || first.checked_add(u64::from(count)).is_none() || number(4) != checksum(salt, &[body]) {
+        let body = rest.get(..number(16) as usize)?;
+        let (count, first) = (number(20), long(24));
+        if count == 0 || first.checked_add(u64::from(count)).is_none() || number(12) != checksum(salt, &[body]) {
             return None;
         }
         let length = (RECORD_HEAD + body.len()).next_multiple_of(ALIGN);
-        Some(Self { first, count, leaves: number(32) as usize, synced: long(24), body: body.to_vec(), length })
+        Some(Self { first, count, leaves: number(40) as usize, synced: long(32), body: body.to_vec(), length })
     }
 
     fn end(&self) -> u64 {
@@ -403,7 +425,7 @@ pub(crate) fn read(dir: &Path, log_id: &[u8; 16]) -> Result<Option<Found>, Store
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             bytes => bytes.map_err(|e| failed(dir, &e))?,
         };
-        let Some(salt) = salt(&path, &bytes, log_id)? else { continue };
+        let Some(secret) = secret(&path, &bytes, log_id)? else { continue };
         let mut again = [0; HEAD];
         File::open(&path).and_then(|mut file| file.read_exact(&mut again)).map_err(|e| failed(dir, &e))?;
         if bytes.get(..HEAD) != Some(&again[..]) {
@@ -412,7 +434,7 @@ pub(crate) fn read(dir: &Path, log_id: &[u8; 16]) -> Result<Option<Found>, Store
         let mut at = RECORDS_AT;
         while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() > RECORD_HEAD) {
             // Behind one that does not hold, each place is looked at: a power loss may leave later ones.
-            match Record::read(salt, rest) {
+            match Record::read(secret, rest) {
                 None => at += ALIGN,
                 Some(record) => {
                     at += record.length;
@@ -426,10 +448,10 @@ pub(crate) fn read(dir: &Path, log_id: &[u8; 16]) -> Result<Option<Found>, Store
     Ok(Some(found))
 }
 
-/// The salt of a half; `None`: it was never begun.
-fn salt(path: &Path, bytes: &[u8], log_id: &[u8; 16]) -> Result<Option<u32>, StoreError> {
+/// What a half's records are told by; `None`: it was never begun.
+fn secret(path: &Path, bytes: &[u8], log_id: &[u8; 16]) -> Result<Option<Secret>, StoreError> {
     let Some(head) = bytes.first_chunk::<HEAD>().filter(|head| head.iter().any(|byte| *byte != 0)) else { return Ok(None) };
-    let (content, sum) = head.split_at(40);
+    let (content, sum) = head.split_at(48);
     let damaged = |what: &str| StoreError::Corrupt(format!("{} {what}", path.display()));
     if sum != checksum(0, &[content]).to_be_bytes() || !content.starts_with(MAGIC) {
         return Err(damaged("does not begin as a journal does"));
@@ -437,5 +459,5 @@ fn salt(path: &Path, bytes: &[u8], log_id: &[u8; 16]) -> Result<Option<u32>, Sto
     if content.get(20..36) != Some(log_id) {
         return Err(damaged("belongs to another log"));
     }
-    Ok(content.get(36..40).and_then(|salt| salt.try_into().ok()).map(u32::from_be_bytes))
+    Ok(content.last_chunk().copied().map(Secret::new))
 }

@@ -449,11 +449,11 @@ fn journal_records(journal: &[u8]) -> Vec<usize> {
     let mut starts = vec![4_096];
     loop {
         let at = starts[starts.len() - 1];
-        let length = u32::from_be_bytes(journal[at + 8..at + 12].try_into().unwrap());
+        let length = u32::from_be_bytes(journal[at + 16..at + 20].try_into().unwrap());
         if length == 0 {
             return starts;
         }
-        starts.push(at + (36 + usize::try_from(length).unwrap()).next_multiple_of(8));
+        starts.push(at + (44 + usize::try_from(length).unwrap()).next_multiple_of(8));
     }
 }
 
@@ -589,4 +589,32 @@ fn the_journal_fills_a_gap_in_the_database() {
         assert_eq!(store.reader().len(), Ok(60));
         assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
     }
+}
+
+/// A caller who knows a whole record, of an earlier half of the same log, sends it as a parameter: where the place is
+/// searched after damage, it is no record.
+#[test]
+fn a_record_within_a_statement_is_none() {
+    let made = tempfile::tempdir().unwrap();
+    let dir = in_the_journal(made.path(), 40);
+    let (_, bytes, starts) = written_half(&dir);
+    let stolen = &bytes[starts[5]..starts[6]];
+    let (live, killed) = (made.path().join("again"), made.path().join("killed-again"));
+    copy(&dir, &live, false);
+    copy(&dir, &killed, false);
+    let store = AuditStore::open(&live, options()).unwrap();
+    for n in 0..5 {
+        store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+    }
+    // At every alignment.
+    let forged: Vec<u8> = (0..8).flat_map(|shift| [&[0; 8][..shift], stolen].concat()).collect();
+    store.append(&[with_parameter(request(1, 5, 6, RecordedVerdict::Allow, "SELECT $1"), &forged)]).unwrap();
+    for half in ["journal-0", "journal-1"] {
+        std::fs::copy(live.join(half), killed.join(half)).unwrap();
+    }
+    let (path, mut bytes, starts) = written_half(&killed);
+    bytes[starts[5] + 50] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(open_read_only(&killed).unwrap().len(), Ok(5));
+    assert_eq!(AuditStore::open(&killed, options()).unwrap().reader().len(), Ok(5));
 }
