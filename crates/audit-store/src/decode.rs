@@ -1,7 +1,9 @@
 //! Leaf → entry: strict. Whatever [`crate::encode`] would not have written is refused.
 
 use crate::encode::SALT_LENGTH;
-use crate::kind::{BESIDE, EventKind, FIRST_FIELD, NUMBER, REQUEST_VERDICT, SESSION, TIME, VERSION};
+use crate::kind::{
+    BESIDE, EventKind, FIRST_FIELD, NUMBER, OUTCOME_ROWS, OUTCOME_STATUS, REQUEST_VERDICT, SESSION, TIME, VERSION,
+};
 use crate::wire::{DecodeError, Reader, text, unzigzag};
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -35,6 +37,19 @@ pub struct Header {
     pub session: Option<(SessionId, u64)>,
     /// A request's verdict.
     pub verdict: Option<RecordedVerdict>,
+    /// How a request went.
+    pub outcome: Option<Counts>,
+}
+
+/// An outcome in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// How it went.
+    pub status: OutcomeStatus,
+    /// Rows returned or touched.
+    pub rows: u64,
+    /// Bytes returned to the client.
+    pub bytes: u64,
 }
 
 /// An entry as far as it is kept.
@@ -53,13 +68,19 @@ pub struct Decoded {
 pub fn header(leaf: &[u8]) -> Result<Header, DecodeError> {
     let (kind, mut reader) = open(leaf)?;
     let (time, session) = common(&mut reader)?;
-    let verdict = if kind == EventKind::Request {
+    let mut header = Header { kind, time, session, verdict: None, outcome: None };
+    if kind == EventKind::Request {
         reader.skip_to(REQUEST_VERDICT)?;
-        Some(verdict(reader.uint(REQUEST_VERDICT)?, REQUEST_VERDICT)?)
-    } else {
-        None
-    };
-    Ok(Header { kind, time, session, verdict })
+        header.verdict = Some(verdict(reader.uint(REQUEST_VERDICT)?, REQUEST_VERDICT)?);
+    }
+    if kind == EventKind::Outcome {
+        reader.skip_to(OUTCOME_STATUS)?;
+        let status = outcome_status(reader.uint(OUTCOME_STATUS)?, OUTCOME_STATUS)?;
+        reader.skip_to(OUTCOME_ROWS)?;
+        let (rows, bytes) = (reader.uint(OUTCOME_ROWS)?, reader.uint(OUTCOME_ROWS + 1)?);
+        header.outcome = Some(Counts { status, rows, bytes });
+    }
+    Ok(header)
 }
 
 /// What the leaf keeps beside it, in ascending order of fields.
@@ -257,7 +278,7 @@ fn event(kind: EventKind, body: &mut Body<'_>) -> Result<Event, DecodeError> {
             bytes_out: body.uint(F + 3)?,
         },
         EventKind::Request => Event::Request(Box::new(request(body)?)),
-        EventKind::Outcome => Event::Outcome(outcome(body)?),
+        EventKind::Outcome => Event::Outcome(Box::new(outcome(body)?)),
         EventKind::Approval => Event::Approval {
             request: RequestId(body.uint(F)?),
             step: approval_step(body.uint(F + 1)?, F + 1)?,
@@ -441,14 +462,7 @@ fn outcome(body: &mut Body<'_>) -> Result<Outcome, DecodeError> {
     const F: u32 = FIRST_FIELD;
     Ok(Outcome {
         request: RequestId(body.uint(F)?),
-        status: match body.uint(F + 1)? {
-            1 => OutcomeStatus::Completed,
-            2 => OutcomeStatus::Failed,
-            3 => OutcomeStatus::Skipped,
-            4 => OutcomeStatus::Refused,
-            5 => OutcomeStatus::Unknown,
-            _ => return Err(DecodeError::OutOfRange(F + 1)),
-        },
+        status: outcome_status(body.uint(F + 1)?, F + 1)?,
         code: body.optional(F + 2)?.map(Bytes::copy_from_slice),
         tag: body.optional(F + 3)?.map(Bytes::copy_from_slice),
         rows: body.uint(F + 4)?,
@@ -459,6 +473,17 @@ fn outcome(body: &mut Body<'_>) -> Result<Outcome, DecodeError> {
         columns_refused: body.uint32(F + 9)?,
         masked_classes: body.message(F + 10, |r| r.list(1))?,
     })
+}
+
+fn outcome_status(number: u64, field: u32) -> Result<OutcomeStatus, DecodeError> {
+    match number {
+        1 => Ok(OutcomeStatus::Completed),
+        2 => Ok(OutcomeStatus::Failed),
+        3 => Ok(OutcomeStatus::Skipped),
+        4 => Ok(OutcomeStatus::Refused),
+        5 => Ok(OutcomeStatus::Unknown),
+        _ => Err(DecodeError::OutOfRange(field)),
+    }
 }
 
 fn approval_step(number: u64, field: u32) -> Result<ApprovalStep, DecodeError> {

@@ -12,11 +12,11 @@ use crate::log::{self, Go};
 use crate::options::Family;
 use crate::session::SessionSummary;
 use crate::wire::{put_varint, take_varint};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry as Slot;
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{SessionId, StoreError};
 use rocksdb::WriteBatch;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 
 const INDEXED_KEY: &[u8] = b"indexed";
 

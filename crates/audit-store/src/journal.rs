@@ -23,9 +23,9 @@
 use crate::batch::Batch;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX};
 use crate::log::Leaves;
+use hashbrown::HashMap;
 use proxy_core::StoreError;
 use rustix::io::Errno;
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;

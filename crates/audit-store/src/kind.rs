@@ -179,6 +179,10 @@ pub(crate) const FIRST_FIELD: u32 = 4;
 pub(crate) const BESIDE: u32 = 15;
 /// [`EventKind::Request`]: the verdict.
 pub(crate) const REQUEST_VERDICT: u32 = 6;
+/// [`EventKind::Outcome`]: what came of it.
+pub(crate) const OUTCOME_STATUS: u32 = 5;
+/// [`EventKind::Outcome`]: rows; bytes follow.
+pub(crate) const OUTCOME_ROWS: u32 = 8;
 
 #[cfg(test)]
 mod tests {

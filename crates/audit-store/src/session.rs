@@ -117,7 +117,14 @@ impl SessionSummary {
                     Some(RecordedVerdict::Allow) | None => {}
                 }
             }
-            EventKind::SessionStarted | EventKind::SessionEnded | EventKind::Outcome => self.add_event(header.time, event()?),
+            EventKind::Outcome => {
+                let Some(outcome) = header.outcome else { return Ok(()) };
+                let failed = matches!(outcome.status, OutcomeStatus::Failed | OutcomeStatus::Refused);
+                self.failed += u64::from(failed);
+                self.rows = self.rows.saturating_add(outcome.rows);
+                self.bytes = self.bytes.saturating_add(outcome.bytes);
+            }
+            EventKind::SessionStarted | EventKind::SessionEnded => self.add_event(header.time, event()?),
             EventKind::GatewayStarted
             | EventKind::GatewayStopped
             | EventKind::Activated
@@ -149,12 +156,6 @@ impl SessionSummary {
             Event::SessionEnded { reason, .. } => {
                 self.ended = Some(time);
                 self.end_reason = Some(reason);
-            }
-            Event::Outcome(outcome) => {
-                let failed = matches!(outcome.status, OutcomeStatus::Failed | OutcomeStatus::Refused);
-                self.failed += u64::from(failed);
-                self.rows = self.rows.saturating_add(outcome.rows);
-                self.bytes = self.bytes.saturating_add(outcome.bytes);
             }
             _ => {}
         }

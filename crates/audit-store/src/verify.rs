@@ -6,9 +6,9 @@ use crate::decode::{self, Commitment};
 use crate::kind::EventKind;
 use crate::limits::FINDINGS_MAX;
 use crate::log::{self, Chunks, Leaves};
+use hashbrown::HashMap;
 use proxy_core::{SessionId, StoreError};
 use serde::Serialize;
-use std::collections::HashMap;
 
 /// Entries between two reports of progress.
 const PROGRESS_EVERY: u64 = 65_536;

@@ -51,7 +51,19 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Takes a varint off the front of `rest`.
+#[inline]
 pub(crate) fn take_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
+    // Tags, lengths and most numbers.
+    if let Some((byte, after)) = rest.split_first()
+        && byte & 0x80 == 0
+    {
+        *rest = after;
+        return Ok(u64::from(*byte));
+    }
+    take_long_varint(rest)
+}
+
+fn take_long_varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
     let mut value = 0u64;
     for at in 0..VARINT_MAX {
         let (byte, after) = rest.split_first().ok_or(DecodeError::Truncated)?;

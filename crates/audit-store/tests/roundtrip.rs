@@ -1,7 +1,7 @@
 //! Every entry has one encoding, and only encodings are accepted.
 
 use audit_store::DecodeError;
-use audit_store::decode::{Decoded, decode, header};
+use audit_store::decode::{Counts, Decoded, decode, header};
 use audit_store::encode::{Beside, encode};
 use audit_store::{EventKind, limits};
 use bytes::Bytes;
@@ -144,7 +144,7 @@ fn outcome() -> impl Strategy<Value = Event> {
     (any::<u64>(), status, option::of(blob()), option::of(blob()), any::<u64>(), any::<u64>(), any::<u64>(), columns).prop_map(
         |(request, status, code, tag, rows, bytes, duration_micros, columns)| {
             let (columns_passed, columns_masked, columns_refused, masked_classes) = columns;
-            Event::Outcome(Outcome {
+            Event::Outcome(Box::new(Outcome {
                 request: RequestId(request),
                 status,
                 code,
@@ -156,7 +156,7 @@ fn outcome() -> impl Strategy<Value = Event> {
                 columns_masked,
                 columns_refused,
                 masked_classes,
-            })
+            }))
         },
     )
 }
@@ -229,6 +229,14 @@ proptest! {
         prop_assert!(read.withheld.is_empty());
         let front = header(&leaf).unwrap();
         prop_assert_eq!((front.kind, front.time, front.session), (EventKind::of(&entry.event), entry.time, entry.session));
+        let (verdict, outcome) = match &entry.event {
+            Event::Request(record) => (Some(record.verdict), None),
+            Event::Outcome(outcome) => {
+                (None, Some(Counts { status: outcome.status, rows: outcome.rows, bytes: outcome.bytes }))
+            }
+            _ => (None, None),
+        };
+        prop_assert_eq!((front.verdict, front.outcome), (verdict, outcome));
         if beside.is_empty() {
             prop_assert_eq!(encoded(&entry, inline_max).0, leaf);
         }
@@ -309,7 +317,8 @@ fn the_example_of_the_format_description() {
         columns_refused: 0,
         masked_classes: Vec::new(),
     };
-    let entry = Entry { time: Timestamp(1_700_000_000_000_000), session: Some((session, 5)), event: Event::Outcome(outcome) };
+    let entry =
+        Entry { time: Timestamp(1_700_000_000_000_000), session: Some((session, 5)), event: Event::Outcome(Box::new(outcome)) };
     let (leaf, _) = encoded(&entry, 1_024);
     let hex: String = leaf.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(

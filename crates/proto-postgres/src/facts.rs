@@ -85,19 +85,14 @@ impl NameEffects {
     #[must_use]
     pub fn of_text(sql: &[u8]) -> Self {
         let mut effects = Self::default();
-        let mut before = 0;
-        for (at, byte) in sql.iter().enumerate() {
-            let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or_default();
-            let begins_word = before & WORD == 0 && class & INITIAL != 0;
-            before = class;
-            if begins_word {
-                let rest = sql.get(at..).unwrap_or_default();
-                let length = rest.iter().position(|b| !is_word(*b)).unwrap_or(rest.len());
-                let is = |word: &[u8]| rest.get(..length).is_some_and(|found| found.eq_ignore_ascii_case(word));
-                effects.drops |= is(b"deallocate") || is(b"discard");
-                effects.prepares |= is(b"prepare");
-                effects.cursors |= is(b"declare") || is(b"close") || is(b"rollback");
-            }
+        if !has_beginning(sql) {
+            return effects;
+        }
+        for word in sql.split(|byte| !is_word(*byte)) {
+            let is = |known: &[u8]| word.eq_ignore_ascii_case(known);
+            effects.drops |= is(b"deallocate") || is(b"discard");
+            effects.prepares |= is(b"prepare");
+            effects.cursors |= is(b"declare") || is(b"close") || is(b"rollback");
         }
         effects
     }
@@ -132,30 +127,18 @@ impl NameEffects {
     }
 }
 
-/// The byte can be in a word of SQL.
-const WORD: u8 = 1;
-/// One of the words that have effects begins with it.
-const INITIAL: u8 = 2;
-
-/// What each byte is.
-#[expect(clippy::indexing_slicing, reason = "while compiling, where every byte has a place")]
-const CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0u8;
-    loop {
-        if is_word(byte) {
-            classes[byte as usize] |= WORD;
-        }
-        if matches!(byte | 0x20, b'c' | b'd' | b'p' | b'r') {
-            classes[byte as usize] |= INITIAL;
-        }
-        if byte == u8::MAX {
-            break;
-        }
-        byte += 1;
-    }
-    classes
-};
+/// Whether the first three letters of a word that has effects stand anywhere. Without branches, so that the compiler
+/// looks at many bytes at once: most texts have none.
+fn has_beginning(sql: &[u8]) -> bool {
+    let (second, third) = (sql.get(1..).unwrap_or_default(), sql.get(2..).unwrap_or_default());
+    let found = sql.iter().zip(second).zip(third).fold(0u8, |found, ((a, b), c)| {
+        // A letter of either case; what else this makes a letter of does no harm.
+        let [a, b, c] = [a | 0x20, b | 0x20, c | 0x20];
+        let is = |word: &[u8; 3]| u8::from(a == word[0]) & u8::from(b == word[1]) & u8::from(c == word[2]);
+        found | is(b"dea") | is(b"dis") | is(b"pre") | is(b"dec") | is(b"clo") | is(b"rol")
+    });
+    found != 0
+}
 
 /// Whether a byte can be in a word of SQL.
 const fn is_word(byte: u8) -> bool {

@@ -4,6 +4,7 @@
 
 use crate::error::Malformed;
 use bytes::{BufMut, Bytes, BytesMut};
+use memchr::memchr;
 
 /// Bytes before a body: type and length.
 pub const HEADER: usize = 5;
@@ -203,7 +204,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed::MissingNul`].
     pub fn cstr(&mut self) -> Result<&'a [u8], Malformed> {
-        let at = self.rest.iter().position(|b| *b == 0).ok_or(Malformed::MissingNul)?;
+        let at = memchr(0, self.rest).ok_or(Malformed::MissingNul)?;
         let text = self.take(at)?;
         self.take(1)?;
         Ok(text)

@@ -298,7 +298,7 @@ impl<S: Session> Script<S> {
                 self.tls = Some(peer);
                 self.seen.push_back(Seen::StartTls(peer));
             }
-            Action::Authenticate(attempt) => self.seen.push_back(Seen::Authenticate(attempt)),
+            Action::Authenticate(attempt) => self.seen.push_back(Seen::Authenticate(*attempt)),
             Action::Connect(permit) => {
                 self.check(permit);
                 self.seen.push_back(Seen::Connect);
@@ -306,14 +306,14 @@ impl<S: Session> Script<S> {
             Action::AnswerUpstream(challenge) => self.seen.push_back(Seen::AnswerUpstream(challenge)),
             Action::Established => self.seen.push_back(Seen::Established),
             Action::Decide(request) => {
-                self.asked.push(request.clone());
-                self.requests.push_back(request);
+                self.asked.push((*request).clone());
+                self.requests.push_back(*request);
             }
             Action::Withdraw { from, through } => {
                 self.requests.retain(|request| request.id < from || request.id > through);
                 self.seen.push_back(Seen::Withdraw(from, through));
             }
-            Action::Record(outcome) => self.outcomes.push(outcome),
+            Action::Record(outcome) => self.outcomes.push(*outcome),
             Action::SetDeadline(after) => self.seen.push_back(Seen::SetDeadline(after)),
             Action::Cancel(key) => self.seen.push_back(Seen::Cancel(key)),
             Action::CancelUpstream { bytes, permit, .. } => {

@@ -81,7 +81,7 @@ pub enum Event {
     /// A request and its verdict. Accepted before the request is forwarded.
     Request(Box<RequestRecord>),
     /// What came of a request.
-    Outcome(Outcome),
+    Outcome(Box<Outcome>),
     /// A step of an approval.
     Approval {
         /// Which request.

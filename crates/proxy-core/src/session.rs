@@ -297,7 +297,7 @@ pub enum Action {
     /// What was sent before goes out first.
     StartTls(Peer),
     /// Check who is calling: answered by [`Input::Login`].
-    Authenticate(LoginAttempt),
+    Authenticate(Box<LoginAttempt>),
     /// Open the upstream connection: answered by [`Input::Connected`].
     Connect(Permit),
     /// Answer the upstream's challenge: answered by [`Input::UpstreamAnswer`].
@@ -305,7 +305,7 @@ pub enum Action {
     /// The login is complete: its time-out ends.
     Established,
     /// Decide, record, and answer by [`Input::Verdict`].
-    Decide(Request),
+    Decide(Box<Request>),
     /// Requests `from..=through` that were not yet answered are not wanted any more: their pipeline failed.
     Withdraw {
         /// First.
@@ -314,7 +314,7 @@ pub enum Action {
         through: RequestId,
     },
     /// Record what came of a request.
-    Record(Outcome),
+    Record(Box<Outcome>),
     /// Call back with [`Input::Deadline`] after this time; `None`: do not.
     SetDeadline(Option<Duration>),
     /// The client asks to cancel the session that has this key.

@@ -33,6 +33,7 @@ pub struct Submission {
     pub event: Event,
 }
 
+/// What comes of a write, for those who wait for it while another thread writes.
 #[derive(Debug, Default)]
 struct Batch {
     result: OnceLock<Result<Vec<Accepted>, StoreError>>,
@@ -48,13 +49,72 @@ impl Batch {
     }
 }
 
+/// Entries in order of submission. Each session's get their numbers when they are written.
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: Vec<Entry>,
+    /// Of each: its session's numbering, and whether somebody waits for it.
+    owners: Vec<(Option<Sequence>, bool)>,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn push(&mut self, Submission { time, session, event }: Submission, awaited: bool) {
+        let (session, sequence) = session.map(|(id, sequence)| ((id, 0), sequence)).unzip();
+        self.entries.push(Entry { time, session, event });
+        self.owners.push((sequence, awaited));
+    }
+
+    fn write(&mut self, ledger: &Ledger, accepted: &mut Vec<Accepted>) -> Result<(), StoreError> {
+        for (entry, (sequence, _)) in self.entries.iter_mut().zip(&self.owners) {
+            if let (Some((_, number)), Some(sequence)) = (&mut entry.session, sequence) {
+                *number = sequence.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let result = ledger.commit(&self.entries, accepted);
+        if result.is_err() {
+            // Nothing was written: the numbers are free again.
+            for sequence in self.owners.iter().filter_map(|(sequence, _)| sequence.as_ref()) {
+                sequence.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+
+    /// Forgets all; memory that a long refusal has taken is given back.
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.entries.shrink_to(OUTCOMES_WAITING_MAX);
+        self.owners.clear();
+        self.owners.shrink_to(OUTCOMES_WAITING_MAX);
+    }
+
+    /// Forgets what somebody waited for: they are told that it was refused.
+    fn keep_outcomes(&mut self) {
+        let mut owners = self.owners.iter();
+        self.entries.retain(|_| owners.next().is_some_and(|(_, awaited)| !awaited));
+        self.owners.retain(|(_, awaited)| !awaited);
+    }
+
+    fn append(&mut self, mut later: Self) {
+        self.entries.append(&mut later.entries);
+        self.owners.append(&mut later.owners);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Gathering {
-    /// Outcomes first tried in an earlier batch, then this batch's entries, in order of submission.
-    submissions: Vec<(Submission, bool)>,
+    /// Outcomes first tried in an earlier write, then what came since.
+    waiting: Waiting,
     /// How many of them somebody waits for.
     awaited: usize,
+    /// What these wait on.
     batch: Arc<Batch>,
+    /// Of the last write that was made at once: its memory is used again.
+    accepted: Vec<Accepted>,
 }
 
 /// Writes the entries of one worker's sessions.
@@ -68,26 +128,29 @@ pub struct Committer {
 
 /// What a session waits on: resolves when its entries are in the log, or are refused.
 #[derive(Debug)]
-pub struct Ticket {
-    batch: Arc<Batch>,
-    from: usize,
-    count: usize,
+pub struct Ticket(Awaited);
+
+#[derive(Debug)]
+enum Awaited {
+    /// It was written at once, or refused; `None`: taken.
+    There(Option<Result<Written, StoreError>>),
+    /// Its place among the entries of a batch.
+    Batch { batch: Arc<Batch>, from: usize, count: usize },
 }
 
 /// A ticket's entries, in the log.
 #[derive(Debug)]
-pub struct Written {
-    batch: Arc<Batch>,
-    from: usize,
-    count: usize,
-}
+pub struct Written(Vec<Accepted>);
 
 impl Written {
+    fn part(accepted: &[Accepted], from: usize, count: usize) -> Self {
+        Self(accepted.get(from..from + count).unwrap_or_default().to_vec())
+    }
+
     /// The entry that was submitted at this place.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<Accepted> {
-        let Some(Ok(accepted)) = self.batch.result.get() else { return None };
-        (at < self.count).then(|| accepted.get(self.from + at).copied()).flatten()
+        self.0.get(at).copied()
     }
 }
 
@@ -95,16 +158,16 @@ impl Future for Ticket {
     type Output = Result<Written, StoreError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        if this.batch.result.get().is_none() {
-            this.batch.wakers.lock().push(cx.waker().clone());
-            // The batch may have finished between the look and the push.
-            if this.batch.result.get().is_none() {
-                return Poll::Pending;
-            }
+        let (batch, from, count) = match &mut self.get_mut().0 {
+            Awaited::There(result) => return result.take().map_or(Poll::Pending, Poll::Ready),
+            Awaited::Batch { batch, from, count } => (batch, *from, *count),
+        };
+        if batch.result.get().is_none() {
+            batch.wakers.lock().push(cx.waker().clone());
         }
-        match this.batch.result.get() {
-            Some(Ok(_)) => Poll::Ready(Ok(Written { batch: this.batch.clone(), from: this.from, count: this.count })),
+        // The batch may have finished between the look and the push.
+        match batch.result.get() {
+            Some(Ok(accepted)) => Poll::Ready(Ok(Written::part(accepted, from, count))),
             Some(Err(error)) => Poll::Ready(Err(error.clone())),
             None => Poll::Pending,
         }
@@ -134,85 +197,103 @@ impl Committer {
     /// Submits entries that something waits for. All of them are accepted, or none.
     pub fn submit(&self, submissions: impl IntoIterator<Item = Submission>) -> Ticket {
         let mut gathering = self.gathering.lock();
-        let from = gathering.submissions.len();
-        gathering.submissions.extend(submissions.into_iter().map(|submission| (submission, true)));
-        let count = gathering.submissions.len() - from;
-        gathering.awaited += count;
-        let batch = gathering.batch.clone();
-        drop(gathering);
-        if self.ledger.blocks() {
-            self.wake.notify_one();
-        } else {
-            self.commit_now();
+        let from = gathering.waiting.len();
+        for submission in submissions {
+            gathering.waiting.push(submission, true);
         }
-        Ticket { batch, from, count }
+        let count = gathering.waiting.len() - from;
+        if self.ledger.blocks() {
+            gathering.awaited += count;
+            let batch = gathering.batch.clone();
+            drop(gathering);
+            self.wake.notify_one();
+            return Ticket(Awaited::Batch { batch, from, count });
+        }
+        let result = self.write_at_once(&mut gathering);
+        Ticket(Awaited::There(Some(result.map(|()| Written::part(&gathering.accepted, from, count)))))
     }
 
     /// Submits an entry that nobody waits for.
     pub fn submit_later(&self, submission: Submission) {
         let mut gathering = self.gathering.lock();
-        if gathering.submissions.len() >= UNWRITTEN_MAX {
+        if gathering.waiting.len() >= UNWRITTEN_MAX {
             let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
             if lost.is_power_of_two() {
                 tracing::error!(lost, "outcomes cannot be kept while the audit store does not accept: they will be missing");
             }
             return;
         }
-        gathering.submissions.push((submission, false));
-        let full = gathering.submissions.len() >= OUTCOMES_WAITING_MAX;
+        gathering.waiting.push(submission, false);
+        let full = gathering.waiting.len() >= OUTCOMES_WAITING_MAX;
         drop(gathering);
         if full {
             self.wake.notify_one();
         }
     }
 
-    fn take(&self) -> Option<Gathering> {
-        let mut gathering = self.gathering.lock();
-        (!gathering.submissions.is_empty()).then(|| std::mem::take(&mut *gathering))
+    /// Writes whatever was submitted, once.
+    async fn commit(&self) {
+        let (mut waiting, batch) = {
+            let mut gathering = self.gathering.lock();
+            if gathering.waiting.len() == 0 {
+                return;
+            }
+            if !self.ledger.blocks() {
+                // Nobody waits for what is left; what is refused is kept.
+                drop(self.write_at_once(&mut gathering));
+                return;
+            }
+            let Gathering { waiting, batch, .. } = std::mem::take(&mut *gathering);
+            (waiting, batch)
+        };
+        let ledger = self.ledger.clone();
+        let count = waiting.len();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut accepted = Vec::with_capacity(count);
+            let result = waiting.write(&ledger, &mut accepted);
+            (result.map(|()| accepted), waiting)
+        });
+        let (result, waiting) = match written.await {
+            Ok(written) => written,
+            Err(error) => (Err(StoreError::Io(error.to_string())), Waiting::default()),
+        };
+        self.report(count, result.as_ref().err());
+        if result.is_err() {
+            self.put_back(waiting);
+        }
+        batch.finish(result);
+    }
+
+    /// Writes all that waits, into a store that does not wait for the disk. What nobody waits for is kept if it is refused.
+    fn write_at_once(&self, gathering: &mut Gathering) -> Result<(), StoreError> {
+        let Gathering { waiting, accepted, .. } = gathering;
+        accepted.clear();
+        let count = waiting.len();
+        let result = waiting.write(&self.ledger, accepted);
+        self.report(count, result.as_ref().err());
+        match result {
+            Ok(()) => waiting.clear(),
+            Err(_) => waiting.keep_outcomes(),
+        }
+        result
+    }
+
+    fn report(&self, count: usize, error: Option<&StoreError>) {
+        self.metrics.committed(count, error.is_none());
+        if let Some(error) = error {
+            tracing::error!(%error, entries = count, "the audit store does not accept: requests are refused");
+        }
     }
 
     /// Puts back what nobody waits for, before what came meanwhile.
-    fn put_back(&self, submissions: Vec<(Submission, bool)>) {
-        let kept = submissions.into_iter().filter(|(_, awaited)| !awaited);
+    fn put_back(&self, mut kept: Waiting) {
+        kept.keep_outcomes();
         let mut gathering = self.gathering.lock();
-        let meanwhile = std::mem::take(&mut gathering.submissions);
-        if gathering.awaited == 0 {
-            gathering.submissions = kept.chain(meanwhile).collect();
-        } else {
-            // Tickets of the batch being gathered count from its front: older entries go behind it.
-            gathering.submissions = meanwhile.into_iter().chain(kept).collect();
-        }
-    }
-
-    /// Writes whatever was submitted, once.
-    async fn commit(&self) {
-        if !self.ledger.blocks() {
-            return self.commit_now();
-        }
-        let Some(Gathering { submissions, batch, .. }) = self.take() else { return };
-        let ledger = self.ledger.clone();
-        let written = match tokio::task::spawn_blocking(move || write(&ledger, submissions)).await {
-            Ok(written) => written,
-            Err(error) => (Err(StoreError::Io(error.to_string())), Vec::new(), Vec::new()),
-        };
-        self.written(&batch, written);
-    }
-
-    /// The same, for a store that does not wait for the disk.
-    fn commit_now(&self) {
-        if let Some(Gathering { submissions, batch, .. }) = self.take() {
-            self.written(&batch, write(&self.ledger, submissions));
-        }
-    }
-
-    fn written(&self, batch: &Batch, (result, entries, flags): WriteResult) {
-        let count = entries.len();
-        self.metrics.committed(count, result.is_ok());
-        if let Err(error) = &result {
-            tracing::error!(%error, entries = count, "the audit store does not accept: requests are refused");
-            self.put_back(unnumber(entries, flags));
-        }
-        batch.finish(result);
+        let meanwhile = std::mem::take(&mut gathering.waiting);
+        // Tickets of the batch being gathered count from its front: then older entries go behind it.
+        let (mut first, second) = if gathering.awaited == 0 { (kept, meanwhile) } else { (meanwhile, kept) };
+        first.append(second);
+        gathering.waiting = first;
     }
 
     /// Runs until the process ends, or `until` resolves; then writes what is left.
@@ -231,56 +312,6 @@ impl Committer {
         }
         self.commit().await;
     }
-}
-
-type Flags = Vec<(Option<Sequence>, bool)>;
-
-/// What came of a write, and what was to be written.
-type WriteResult = (Result<Vec<Accepted>, StoreError>, Vec<Entry>, Flags);
-
-fn write(ledger: &Ledger, submissions: Vec<(Submission, bool)>) -> WriteResult {
-    let (entries, flags) = number(submissions);
-    let mut accepted = Vec::with_capacity(entries.len());
-    let result = ledger.commit(&entries, &mut accepted);
-    (result.map(|()| accepted), entries, flags)
-}
-
-/// Gives each session's entries their numbers.
-fn number(submissions: Vec<(Submission, bool)>) -> (Vec<Entry>, Flags) {
-    let mut flags = Vec::with_capacity(submissions.len());
-    let entries = submissions
-        .into_iter()
-        .map(|(Submission { time, session, event }, awaited)| {
-            let session = session.map(|(id, sequence)| {
-                let at = sequence.fetch_add(1, Ordering::Relaxed);
-                flags.push((Some(sequence), awaited));
-                (id, at)
-            });
-            if session.is_none() {
-                flags.push((None, awaited));
-            }
-            Entry { time, session, event }
-        })
-        .collect();
-    (entries, flags)
-}
-
-/// Takes the numbers back, since nothing was written.
-fn unnumber(entries: Vec<Entry>, flags: Flags) -> Vec<(Submission, bool)> {
-    entries
-        .into_iter()
-        .zip(flags)
-        .map(|(entry, (sequence, awaited))| {
-            let session = match (entry.session, sequence) {
-                (Some((id, _)), Some(sequence)) => {
-                    sequence.fetch_sub(1, Ordering::Relaxed);
-                    Some((id, sequence))
-                }
-                _ => None,
-            };
-            (Submission { time: entry.time, session, event: entry.event }, awaited)
-        })
-        .collect()
 }
 
 #[cfg(test)]

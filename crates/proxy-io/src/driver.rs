@@ -123,7 +123,7 @@ struct Driver {
     /// What the session waits for: a handshake, a login, a connection. Boxed: never per statement.
     operation: Option<Pin<Box<dyn Future<Output = actions::Done> + Send>>>,
     /// Requests to be decided, in order.
-    undecided: VecDeque<Request>,
+    undecided: VecDeque<Box<Request>>,
     deciding: decide::Deciding,
     sequence: Sequence,
     requests: Arc<AtomicU64>,

@@ -127,7 +127,7 @@ mod tests {
             columns_refused: 0,
             masked_classes: vec![],
         };
-        let entry = Entry { time: Timestamp(0), session: None, event: Event::Outcome(outcome) };
+        let entry = Entry { time: Timestamp(0), session: None, event: Event::Outcome(Box::new(outcome)) };
         let metrics = Metrics::new();
         assert!(MeteredStore::new(Arc::new(Refusing(true)), &metrics).append(std::slice::from_ref(&entry)).is_err());
         assert_eq!(metrics.counter(&family::ROWS, &[]).get(), 0);

@@ -110,6 +110,9 @@ fn now() -> Timestamp {
 /// It cannot start: the message says what and where.
 pub fn run(file: &Path) -> Result<(), Failure> {
     let config = Arc::new(config::load(file)?);
+    // The allocator's huge pages, of which thousands of idle sessions each use a part, would more than double their memory.
+    // A kernel that cannot leave them off has none.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("control")

@@ -106,7 +106,7 @@ pub fn outcome(session_number: u64, number: u64, request: u64) -> Entry {
         columns_refused: 0,
         masked_classes: Vec::new(),
     };
-    entry(session_number, number, Event::Outcome(outcome))
+    entry(session_number, number, Event::Outcome(Box::new(outcome)))
 }
 
 pub fn ended(session_number: u64, number: u64) -> Entry {

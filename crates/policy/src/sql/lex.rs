@@ -114,6 +114,17 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
+/// Whether an identifier goes on with a byte.
+const CONTINUES: [bool; 256] = {
+    let mut continues = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        continues[byte] = matches!(CLASSES[byte], WORD | DIGIT | DOLLAR);
+        byte += 1;
+    }
+    continues
+};
+
 #[inline]
 fn class(byte: u8) -> u8 {
     CLASSES[usize::from(byte)]
@@ -122,7 +133,7 @@ fn class(byte: u8) -> u8 {
 /// Whether an identifier goes on with this byte.
 #[inline]
 pub(crate) fn continues_word(byte: u8) -> bool {
-    matches!(class(byte), WORD | DIGIT | DOLLAR)
+    CONTINUES[usize::from(byte)]
 }
 
 /// Takes tokens off a text.
@@ -257,11 +268,8 @@ impl<'a> Lexer<'a> {
                 _ => {}
             }
         }
-        let mut at = start + 1;
-        while self.text.get(at).is_some_and(|byte| continues_word(*byte)) {
-            at += 1;
-        }
-        self.at = at;
+        let rest = self.text.get(start..).unwrap_or_default();
+        self.at = start + rest.iter().position(|byte| !continues_word(*byte)).unwrap_or(rest.len());
         Ok(Kind::Word)
     }
 
@@ -400,8 +408,9 @@ impl<'a> Lexer<'a> {
     }
 
     /// The end of the digits at `at`, which underscores may join.
-    fn digits(&self, mut at: usize, of: fn(&u8) -> bool) -> usize {
-        while self.text.get(at).is_some_and(of) || (self.byte(at) == b'_' && self.text.get(at + 1).is_some_and(of)) {
+    #[inline]
+    fn digits(&self, mut at: usize, of: impl Fn(&u8) -> bool) -> usize {
+        while self.text.get(at).is_some_and(&of) || (self.byte(at) == b'_' && self.text.get(at + 1).is_some_and(&of)) {
             at += 1;
         }
         at

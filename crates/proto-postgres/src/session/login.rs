@@ -40,13 +40,13 @@ impl Caller {
     }
 
     fn attempt(&self, evidence: Evidence) -> Action {
-        Action::Authenticate(LoginAttempt {
+        Action::Authenticate(Box::new(LoginAttempt {
             label: self.user.clone(),
             database: self.database.clone(),
             application: self.application.clone(),
             settings: self.settings.clone(),
             evidence,
-        })
+        }))
     }
 }
 

@@ -20,8 +20,9 @@ use crate::reply::{self, Reply};
 use crate::types::SqlState;
 use bytes::{Bytes, BytesMut};
 use proxy_core::limits::SessionLimits;
+use proxy_core::record::Outcome;
 use proxy_core::session::{CancelKey, EndReason, UpstreamFailure};
-use proxy_core::{Action, CloseReason, Input, Peer, Session, SessionId, Timestamp};
+use proxy_core::{Action, CloseReason, Input, Peer, Request, Session, SessionId, Timestamp};
 use std::collections::VecDeque;
 
 /// Whether clients must use TLS.
@@ -120,6 +121,14 @@ impl Session for PostgresSession {
 impl Core {
     fn push(&mut self, action: Action) {
         self.actions.push_back(action);
+    }
+
+    fn decide(&mut self, request: Request) {
+        self.push(Action::Decide(Box::new(request)));
+    }
+
+    fn record(&mut self, outcome: Outcome) {
+        self.push(Action::Record(Box::new(outcome)));
     }
 
     fn send_client(&mut self, bytes: Bytes) {

@@ -6,7 +6,7 @@ use super::{Core, State};
 use crate::facts;
 use crate::reply::{self, Severity};
 use proxy_core::session::{Answer, UpstreamLogin as Target};
-use proxy_core::{Action, CloseReason, Input, RequestId};
+use proxy_core::{CloseReason, Input, RequestId};
 
 /// Waiting for the verdict on `connect`.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Opening {
 impl Opening {
     /// Asks.
     pub(super) fn begin(core: &mut Core, caller: Caller, target: Target) -> State {
-        core.push(Action::Decide(facts::connect(caller.replication)));
+        core.decide(facts::connect(caller.replication));
         State::Opening(Box::new(Self { caller, target }))
     }
 

@@ -48,7 +48,7 @@ impl Driver {
                 }
                 Action::StartTls(Peer::Client) => self.start_client_tls(),
                 Action::StartTls(Peer::Upstream) => self.start_upstream_tls(),
-                Action::Authenticate(attempt) => self.authenticate(now, attempt),
+                Action::Authenticate(attempt) => self.authenticate(now, *attempt),
                 Action::Connect(_) => self.connect_upstream(),
                 Action::AnswerUpstream(challenge) => {
                     let answer = self.answer_upstream(challenge);

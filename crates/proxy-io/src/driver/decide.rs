@@ -34,16 +34,16 @@ pub(super) enum Deciding {
     /// The authorizer waits for something.
     NotReady { until: BoxFuture<'static, ()>, tries: u32 },
     /// Decided, on the way to the log. Each with the place of its entry among the ticket's.
-    Committing { ticket: Ticket, decided: Vec<(Request, Decision, usize)> },
+    Committing { ticket: Ticket, decided: Vec<(Box<Request>, Decision, usize)> },
     /// Before the reviewers.
     Holding(Box<Holding>),
     /// Approved, on the way to the log.
-    Approving { ticket: Ticket, cleared: Box<(Request, Decision)> },
+    Approving { ticket: Ticket, cleared: Box<(Box<Request>, Decision)> },
 }
 
 /// A request before the reviewers.
 pub(super) struct Holding {
-    request: Request,
+    request: Box<Request>,
     decision: Decision,
     digest: String,
     outcome: BoxFuture<'static, HoldOutcome>,
@@ -80,7 +80,7 @@ impl Driver {
                         self.deciding = Deciding::Thinking { thought, request, completed };
                         return progress;
                     };
-                    self.thought(thought, *request, completed);
+                    self.thought(thought, request, completed);
                 }
                 Deciding::NotReady { mut until, tries } => {
                     if until.as_mut().poll(cx).is_pending() {
@@ -157,7 +157,7 @@ impl Driver {
         }
     }
 
-    fn not_ready(&mut self, request: Request, not_ready: NotReady, tries: u32) {
+    fn not_ready(&mut self, request: Box<Request>, not_ready: NotReady, tries: u32) {
         if tries >= NOT_READY_MAX {
             self.submit_one(
                 request,
@@ -174,17 +174,22 @@ impl Driver {
     }
 
     /// Decides a long statement on a thread of its own.
-    fn think(&mut self, now: Timestamp, request: Request) {
+    fn think(&mut self, now: Timestamp, request: Box<Request>) {
         let Some(mut authorizer) = self.authorizer.take() else { return };
         let copy = request.clone();
         let thought = tokio::task::spawn_blocking(move || {
             let decision = authorizer.decide(now, &copy, None);
             (authorizer, decision)
         });
-        self.deciding = Deciding::Thinking { thought, request: Box::new(request), completed: Vec::new() };
+        self.deciding = Deciding::Thinking { thought, request, completed: Vec::new() };
     }
 
-    fn thought(&mut self, thought: Result<Thought, tokio::task::JoinError>, request: Request, completed: Vec<(RequestId, bool)>) {
+    fn thought(
+        &mut self,
+        thought: Result<Thought, tokio::task::JoinError>,
+        request: Box<Request>,
+        completed: Vec<(RequestId, bool)>,
+    ) {
         let Ok((mut authorizer, decision)) = thought else {
             tracing::error!(session = %self.peer.session, "deciding a statement failed");
             self.end(proxy_core::session::EndReason::PolicyChanged);
@@ -200,7 +205,7 @@ impl Driver {
         }
     }
 
-    fn submit_one(&mut self, request: Request, decision: Decision) {
+    fn submit_one(&mut self, request: Box<Request>, decision: Decision) {
         let (mut submissions, mut decided) = (Vec::new(), Vec::new());
         self.push_decided(self.now, request, decision, &mut submissions, &mut decided);
         if !decided.is_empty() {
@@ -211,10 +216,10 @@ impl Driver {
     fn push_decided(
         &mut self,
         now: Timestamp,
-        mut request: Request,
+        mut request: Box<Request>,
         decision: Decision,
         submissions: &mut Vec<Submission>,
-        decided: &mut Vec<(Request, Decision, usize)>,
+        decided: &mut Vec<(Box<Request>, Decision, usize)>,
     ) {
         let at = submissions.len();
         if request.kind == RequestKind::Connect {
@@ -261,13 +266,13 @@ impl Driver {
         decided.push((request, decision, at));
     }
 
-    fn refuse_connect(&mut self, request: Request, what: &str, remedy: &str) {
+    fn refuse_connect(&mut self, request: Box<Request>, what: &str, remedy: &str) {
         self.login_failed(format!("policy: {what}"));
         let denial = self.denial(DenialKind::Policy, request.id, format!("permission denied: {what}"), remedy.to_owned());
         self.answer(request.id, Answer::Denied(denial));
     }
 
-    fn committed(&mut self, result: Result<Written, StoreError>, decided: Vec<(Request, Decision, usize)>) {
+    fn committed(&mut self, result: Result<Written, StoreError>, decided: Vec<(Box<Request>, Decision, usize)>) {
         let accepted = match result {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -306,7 +311,7 @@ impl Driver {
         }
     }
 
-    fn hold(&mut self, request: Request, decision: Decision, rule: ApprovalRule) {
+    fn hold(&mut self, request: Box<Request>, decision: Decision, rule: ApprovalRule) {
         let now = self.now;
         let Some(opened) = &self.opened else { return };
         let digest = statement_digest(&request);
@@ -402,7 +407,7 @@ impl Driver {
         self.answer(request.id, Answer::Denied(denial));
     }
 
-    fn approved(&mut self, result: Result<Written, StoreError>, request: Request, decision: Decision) {
+    fn approved(&mut self, result: Result<Written, StoreError>, request: Box<Request>, decision: Decision) {
         let answer = match result {
             Err(error) => Answer::Denied(self.store_denial(request.id, &error)),
             Ok(accepted) => match accepted.get(0).and_then(|accepted| decision.permit(self.peer.session, &request, &accepted)) {

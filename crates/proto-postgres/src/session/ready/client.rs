@@ -185,7 +185,7 @@ impl Ready {
                 Statement::Sql(text)
             }
         };
-        core.push(Action::Decide(facts::request(id, RequestKind::Query, statement)));
+        core.decide(facts::request(id, RequestKind::Query, statement));
         Ok(Taken::Yes)
     }
 
@@ -195,7 +195,7 @@ impl Ready {
         let id = self.next_request();
         let request = facts::function_call(id, &call, &self.batch);
         self.push(span, &[Step::FunctionCall], Gate::Awaiting(id), End::FunctionCall);
-        core.push(Action::Decide(request));
+        core.decide(request);
         Ok(Taken::Yes)
     }
 
@@ -280,7 +280,7 @@ impl Ready {
             }
             None => self.push(span, &[Step::Execute], Gate::Awaiting(id), ends),
         }
-        core.push(Action::Decide(request));
+        core.decide(request);
         Ok(Taken::Yes)
     }
 
@@ -335,7 +335,7 @@ impl Ready {
         self.assign(Gate::Awaiting(id));
         let mut request = facts::request(id, RequestKind::Prepare, Statement::Sql(parsed.prepared.text.clone()));
         request.prepared_as = Some(parsed.name);
-        core.push(Action::Decide(request));
+        core.decide(request);
     }
 
     fn assign(&mut self, gate: Gate) {

@@ -260,7 +260,7 @@ impl Ready {
         if status != OutcomeStatus::Skipped {
             self.names.ran(running.request, running.effects, status == OutcomeStatus::Failed);
         }
-        core.push(Action::Record(running.outcome(status, core.now)));
+        core.record(running.outcome(status, core.now));
         if self.running.is_empty() {
             self.timed_out = false;
             self.set_deadline(core, false);
@@ -402,7 +402,7 @@ impl Ready {
         self.done = true;
         self.withdraw_all(core);
         while let Some(running) = self.running.pop_front() {
-            core.push(Action::Record(running.outcome(OutcomeStatus::Unknown, core.now)));
+            core.record(running.outcome(OutcomeStatus::Unknown, core.now));
         }
         core.push(Action::Close(reason));
     }

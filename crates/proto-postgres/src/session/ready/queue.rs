@@ -295,7 +295,7 @@ impl Ready {
             // It was withdrawn meanwhile. If it is recorded as permitted, it is recorded that it never ran.
             if let Answer::Permitted { permit, disclosure } = verdict {
                 let running = Running::new(request, permit, disclosure, core.now);
-                core.push(Action::Record(running.outcome(OutcomeStatus::Skipped, core.now)));
+                core.record(running.outcome(OutcomeStatus::Skipped, core.now));
             }
             return;
         };
@@ -331,7 +331,7 @@ impl Ready {
         if let Gate::Permitted(granted) = gate {
             let mut running = Running::new(granted.request, granted.permit, granted.disclosure, core.now);
             running.refused = true;
-            core.push(Action::Record(running.outcome(OutcomeStatus::Refused, core.now)));
+            core.record(running.outcome(OutcomeStatus::Refused, core.now));
         }
     }
 
@@ -385,7 +385,7 @@ impl Ready {
                 }
                 Some(Gate::Permitted(granted)) => {
                     let running = Running::new(granted.request, granted.permit, granted.disclosure, core.now);
-                    core.push(Action::Record(running.outcome(OutcomeStatus::Skipped, core.now)));
+                    core.record(running.outcome(OutcomeStatus::Skipped, core.now));
                 }
                 Some(Gate::Open | Gate::Unassigned | Gate::Follow | Gate::Denied(_)) | None => {}
             }

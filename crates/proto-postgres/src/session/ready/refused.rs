@@ -13,7 +13,7 @@ use crate::types::ClientTag;
 use bytes::{Buf, Bytes, BytesMut};
 use proxy_core::limits::SessionLimits;
 use proxy_core::session::DenialKind;
-use proxy_core::{Action, Excerpt, Excerpting, Refusal, RequestKind, Statement};
+use proxy_core::{Excerpt, Excerpting, Refusal, RequestKind, Statement};
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Ready {
         };
         let id = self.next_request();
         self.push(span, steps, Gate::Awaiting(id), ends);
-        core.push(Action::Decide(facts::request(id, kind, refused)));
+        core.decide(facts::request(id, kind, refused));
     }
 
     /// A message that is longer than may be held: its bytes are dropped as they come, then it is refused.

@@ -44,7 +44,7 @@ impl Ready {
             let mut running = Running::new(granted.request, granted.permit, granted.disclosure, core.now);
             running.refused = true;
             running.refused_columns = 1;
-            core.push(Action::Record(running.outcome(OutcomeStatus::Refused, core.now)));
+            core.record(running.outcome(OutcomeStatus::Refused, core.now));
         }
     }
 
@@ -88,7 +88,7 @@ impl Ready {
         let Some(Segment { gate: Gate::Permitted(granted), .. }) = self.queue.front() else { return };
         let mut running = Running::new(granted.request, granted.permit, granted.disclosure.clone(), core.now);
         running.fail(code);
-        core.push(Action::Record(running.outcome(OutcomeStatus::Failed, core.now)));
+        core.record(running.outcome(OutcomeStatus::Failed, core.now));
     }
 
     /// The description is over: the COPY goes, is refused, or has failed.
