@@ -1,6 +1,7 @@
 //! Many entries → what is written: chunks of leaves, and payloads.
 
 use crate::encode::{Beside, NoRandomness, encode};
+use crate::journal::RECORD_HEAD;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX, LEAF_MAX};
 use proxy_core::{Entry, StoreError};
 use std::ops::Range;
@@ -22,6 +23,7 @@ pub(crate) struct Chunk {
 /// One batch, encoded. Used again and again, so that the usual batch allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
+    /// Room for the head of the journal's record, then the leaves of all chunks.
     bytes: Vec<u8>,
     pub(crate) chunks: Vec<Chunk>,
     /// Entry of the batch, and a field of it.
@@ -33,6 +35,7 @@ impl Batch {
     /// Encodes `entries` in place of what was there.
     pub(crate) fn fill(&mut self, entries: &[Entry], inline_max: usize) -> Result<(), StoreError> {
         self.clear();
+        self.bytes.resize(RECORD_HEAD, 0);
         for (at, entry) in entries.iter().enumerate() {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(&[0; 2]);
@@ -60,9 +63,18 @@ impl Batch {
         &self.bytes[chunk.bytes.clone()]
     }
 
-    /// The leaves of all chunks.
-    pub(crate) fn leaves(&self) -> &[u8] {
-        &self.bytes
+    /// Bytes of the leaves of all chunks.
+    pub(crate) fn leaves(&self) -> usize {
+        self.bytes.len().saturating_sub(RECORD_HEAD)
+    }
+
+    /// Shows the journal's record: its head, which is to be filled, and its body, the leaves and what `rest` appends.
+    pub(crate) fn with_record<R>(&mut self, rest: &[u8], write: impl FnOnce(&mut [u8]) -> R) -> R {
+        let length = self.bytes.len();
+        self.bytes.extend_from_slice(rest);
+        let written = write(&mut self.bytes);
+        self.bytes.truncate(length);
+        written
     }
 
     /// Bytes that will be written, about.

@@ -27,7 +27,7 @@ use hashbrown::HashMap;
 use proxy_core::StoreError;
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,8 +36,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const MAGIC: &[u8; 20] = b"sallyport journal 1\n";
 const HEAD: usize = 52;
 const RECORDS_AT: usize = 4_096;
-const RECORD_HEAD: usize = 44;
+pub(crate) const RECORD_HEAD: usize = 44;
 const ALIGN: usize = 8;
+/// Memory that a chunk begins with (16 KiB): most have 64 short entries in the end.
+const CHUNK_ROOM: usize = 16 << 10;
 
 fn path(dir: &Path, half: usize) -> PathBuf {
     dir.join(format!("journal-{half}"))
@@ -127,7 +129,7 @@ impl Journal {
         let mut drawn = [0; SECRET];
         aws_lc_rs::rand::fill(&mut drawn).map_err(|_| StoreError::Io("no randomness for the journal's salt".to_owned()))?;
         let other = 1 - self.active;
-        self.write(other, &[&head(&self.log_id, drawn)], 0)?;
+        self.write(other, &head(&self.log_id, drawn), 0)?;
         self.active = other;
         self.secret = Secret::new(drawn);
         self.at = RECORDS_AT as u64;
@@ -136,9 +138,16 @@ impl Journal {
 
     /// Appends `batch` as the `count` entries from `first` on, or says why not yet; `synced`: the log is on the disk up
     /// to there.
-    pub(crate) fn append(&mut self, batch: &Batch, first: u64, count: u64, synced: u64) -> Result<Option<NoRoom>, StoreError> {
+    pub(crate) fn append(
+        &mut self,
+        batch: &mut Batch,
+        first: u64,
+        count: u64,
+        synced: u64,
+    ) -> Result<Option<NoRoom>, StoreError> {
         let beside = beside(batch);
-        let body = batch.leaves().len() + beside.len();
+        let leaves = batch.leaves();
+        let body = leaves + beside.len();
         let length = (RECORD_HEAD + body).next_multiple_of(ALIGN) as u64;
         if length > self.size / 4 {
             return Ok(Some(NoRoom::TooLong));
@@ -150,37 +159,37 @@ impl Journal {
             self.turn()?;
             self.full = Some(first);
         }
-        let mut head = [0; RECORD_HEAD];
-        let salt = self.secret.salt;
-        head[..8].copy_from_slice(&self.secret.mark);
-        head[12..16].copy_from_slice(&checksum(salt, &[batch.leaves(), &beside]).to_be_bytes());
-        head[16..20].copy_from_slice(&truncated(body).to_be_bytes());
-        head[20..24].copy_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
-        head[24..32].copy_from_slice(&first.to_be_bytes());
-        head[32..40].copy_from_slice(&synced.to_be_bytes());
-        head[40..].copy_from_slice(&truncated(batch.leaves().len()).to_be_bytes());
-        let sum = checksum(salt, &[&head[12..]]);
-        head[8..12].copy_from_slice(&sum.to_be_bytes());
-        self.write(self.active, &[&head, batch.leaves(), &beside], self.at)?;
+        let Secret { salt, mark } = self.secret;
+        batch.with_record(&beside, |record| {
+            let Some((head, content)) = record.split_first_chunk_mut::<RECORD_HEAD>() else { return Ok(()) };
+            head[..8].copy_from_slice(&mark);
+            head[12..16].copy_from_slice(&checksum(salt, content).to_be_bytes());
+            head[16..20].copy_from_slice(&truncated(body).to_be_bytes());
+            head[20..24].copy_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+            head[24..32].copy_from_slice(&first.to_be_bytes());
+            head[32..40].copy_from_slice(&synced.to_be_bytes());
+            head[40..].copy_from_slice(&truncated(leaves).to_be_bytes());
+            let sum = checksum(salt, &head[12..]);
+            head[8..12].copy_from_slice(&sum.to_be_bytes());
+            self.write(self.active, record, self.at)
+        })?;
         self.at += length;
         Ok(None)
     }
 
-    fn write(&self, half: usize, parts: &[&[u8]], at: u64) -> Result<(), StoreError> {
-        let length: usize = parts.iter().map(|part| part.len()).sum();
-        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    fn write(&self, half: usize, bytes: &[u8], at: u64) -> Result<(), StoreError> {
         let written = loop {
-            match rustix::io::pwritev(&self.files.halves[half], &slices, at) {
+            match rustix::io::pwrite(&self.files.halves[half], bytes, at) {
                 Err(Errno::INTR) => {}
                 written => break written,
             }
         };
         match written {
-            Ok(written) if written == length => {
+            Ok(written) if written == bytes.len() => {
                 self.files.dirty[half].store(true, Ordering::Release);
                 Ok(())
             }
-            Ok(written) => Err(StoreError::Io(format!("the journal took {written} bytes of {length}"))),
+            Ok(written) => Err(StoreError::Io(format!("the journal took {written} bytes of {}", bytes.len()))),
             Err(error) => Err(failed(&self.files.dir, &error.into())),
         }
     }
@@ -218,7 +227,7 @@ fn head(log_id: &[u8; 16], drawn: [u8; SECRET]) -> [u8; HEAD] {
     head[..20].copy_from_slice(MAGIC);
     head[20..36].copy_from_slice(log_id);
     head[36..48].copy_from_slice(&drawn);
-    let checksum = checksum(0, &[&head[..48]]);
+    let checksum = checksum(0, &head[..48]);
     head[48..].copy_from_slice(&checksum.to_be_bytes());
     head
 }
@@ -241,11 +250,9 @@ impl Secret {
     }
 }
 
-fn checksum(salt: u32, parts: &[&[u8]]) -> u32 {
+fn checksum(salt: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(salt);
-    for part in parts {
-        hasher.update(part);
-    }
+    hasher.update(bytes);
     hasher.finalize()
 }
 
@@ -303,7 +310,11 @@ impl Tail {
                 *before += count;
                 bytes.extend_from_slice(leaves);
             }
-            _ => self.chunks.push((first, count, leaves.to_vec())),
+            _ => {
+                let mut chunk = Vec::with_capacity(leaves.len().max(CHUNK_ROOM));
+                chunk.extend_from_slice(leaves);
+                self.chunks.push((first, count, chunk));
+            }
         }
     }
 
@@ -364,12 +375,12 @@ impl Record {
         let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD>()?;
         let number = |at: usize| head.get(at..at + 4).and_then(|n| n.try_into().ok()).map_or(0, u32::from_be_bytes);
         let long = |at: usize| head.get(at..at + 8).and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes);
-        if !head.starts_with(&mark) || number(8) != checksum(salt, &[&head[12..]]) {
+        if !head.starts_with(&mark) || number(8) != checksum(salt, &head[12..]) {
             return None;
         }
         let body = rest.get(..number(16) as usize)?;
         let (count, first) = (number(20), long(24));
-        if count == 0 || first.checked_add(u64::from(count)).is_none() || number(12) != checksum(salt, &[body]) {
+        if count == 0 || first.checked_add(u64::from(count)).is_none() || number(12) != checksum(salt, body) {
             return None;
         }
         let length = (RECORD_HEAD + body.len()).next_multiple_of(ALIGN);
@@ -453,7 +464,7 @@ fn secret(path: &Path, bytes: &[u8], log_id: &[u8; 16]) -> Result<Option<Secret>
     let Some(head) = bytes.first_chunk::<HEAD>().filter(|head| head.iter().any(|byte| *byte != 0)) else { return Ok(None) };
     let (content, sum) = head.split_at(48);
     let damaged = |what: &str| StoreError::Corrupt(format!("{} {what}", path.display()));
-    if sum != checksum(0, &[content]).to_be_bytes() || !content.starts_with(MAGIC) {
+    if sum != checksum(0, content).to_be_bytes() || !content.starts_with(MAGIC) {
         return Err(damaged("does not begin as a journal does"));
     }
     if content.get(20..36) != Some(log_id) {

@@ -145,6 +145,10 @@ fn lease(buffer: &mut BytesMut) {
     if buffer.capacity() == 0 {
         *buffer = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
     }
+    // From its beginning again, where nothing refers to what it had: the same memory is in the processor's cache.
+    if buffer.is_empty() && buffer.capacity() < READ_BUFFER && buffer.try_reclaim(READ_BUFFER) {
+        return;
+    }
     if buffer.capacity() - buffer.len() < READ_BUFFER / 4 {
         buffer.reserve(READ_BUFFER);
     }
@@ -240,11 +244,12 @@ impl Driver {
         loop {
             let mut progress = self.poll_control(wakes);
             progress |= self.poll_deadlines(wakes);
-            progress |= self.poll_answer(wakes);
             if self.closing.is_none() {
                 progress |= self.poll_side(Peer::Client, wakes);
                 progress |= self.poll_side(Peer::Upstream, wakes);
             }
+            // What was read may have asked for it, and what is sent may depend on it.
+            progress |= self.poll_answer(wakes);
             progress |= self.poll_outputs(wakes);
             if let Some(reason) = self.over() {
                 return Poll::Ready(reason);
