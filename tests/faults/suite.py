@@ -746,10 +746,11 @@ def damaged_log_is_opened_again_when_the_operator_says_so():
             for number in range(1500):
                 c.execute(f"SELECT {number}")
         g.crash()
-        wal = max((g.dir / "data/audit").glob("*.log"), key=lambda file: file.stat().st_size)
-        content = bytearray(wal.read_bytes())
-        content[len(content) // 2] ^= 1
-        wal.write_bytes(content)
+        # A bit in the middle of what was on the disk: the half of the journal that is in use begins with a record.
+        journal = max((g.dir / "data/audit").glob("journal-*"), key=lambda file: len(file.read_bytes().rstrip(b"\0")))
+        content = bytearray(journal.read_bytes())
+        content[len(content.rstrip(b"\0")) // 2] ^= 1
+        journal.write_bytes(content)
         refused = subprocess.run([os.environ["SALLYPORT"], "-c", g.dir / "sallyport.toml", "serve"], capture_output=True, text=True, timeout=60)
         assert refused.returncode == 1 and "sallyport audit repair" in refused.stderr, refused
 
@@ -760,19 +761,15 @@ def damaged_log_is_opened_again_when_the_operator_says_so():
             found = json.loads(looked.stdout)
             assert found["kept"] > 100 and found["set_aside"] is None, found
             # To look changes nothing, and is a finding.
-            same(wal.read_bytes(), bytes(content))
+            same(journal.read_bytes(), bytes(content))
             return found
 
-        # The journal has everything that the database lost. Without it, what follows the damage is lost.
-        same(look()["dropped"], 0)
-        for half in (g.dir / "data/audit").glob("journal-*"):
-            half.unlink()
-        # (How many of those can be recognised depends on the records: tests of `audit-store`.)
         found = look()
+        assert found["dropped"] > 100, found
         same(look(), found)
         done = json.loads(g.cli("audit", "repair", "--drop-damaged-tail", "--json"))
         same((done["kept"], done["dropped"]), (found["kept"], found["dropped"]))
-        same((Path(done["set_aside"]) / wal.name).read_bytes(), bytes(content))
+        same((Path(done["set_aside"]) / journal.name).read_bytes(), bytes(content))
         assert "not damaged" in g.cli("audit", "repair")
         g.start()
         g.alive()

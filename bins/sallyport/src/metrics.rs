@@ -92,7 +92,7 @@ families! {
     HELD = Gauge "sallyport_held_requests" [] "Requests that wait for approval.";
     APPROVALS = Counter "sallyport_approvals_total" ["outcome"] "Steps of approvals: requested, approved, denied, expired, withdrawn.";
     AUDIT_ENTRIES = Counter "sallyport_audit_entries_total" [] "Entries that the audit store accepted.";
-    AUDIT_SECONDS = Histogram "sallyport_audit_append_seconds" [] "Time to append one batch of entries.";
+    AUDIT_SECONDS = Histogram "sallyport_audit_append_seconds" [] "Time to append one batch of entries, of every sixteenth.";
     AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Batches that the audit store refused; their requests were refused too.";
     AUDIT_HEALTHY = Gauge "sallyport_audit_healthy" [] "1 while the audit store accepts entries.";
     RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";

@@ -3,19 +3,16 @@
 use crate::journal::{self, Tail};
 use crate::limits::{CATCH_UP_TRIES, HOLES_SEEN};
 use crate::log;
-use crate::options::{self, Family, Options, Recovery};
-use crate::wal;
+use crate::options::{self, Family, Options};
 use proxy_core::StoreError;
 use rocksdb::{
-    ColumnFamily, DB, DBRawIteratorWithThreadMode, DBRecoveryMode, Error, ErrorKind, ReadOptions, WriteBatch, WriteOptions,
+    ColumnFamily, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, FlushOptions, ReadOptions, WriteBatch,
 };
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
 /// The on-disk format of the whole store.
-const FORMAT: &[u8] = b"1";
+const FORMAT: &[u8] = b"2";
 const FORMAT_KEY: &[u8] = b"format";
 const LOG_ID_KEY: &[u8] = b"log-id";
 const SYNCED_KEY: &[u8] = b"synced";
@@ -28,6 +25,8 @@ pub(crate) struct Db {
     tail: Tail,
     /// Entries before this were on the disk, as the journal says.
     journal_synced: u64,
+    /// Entries of the journal that stand after others which are missing.
+    behind: u64,
 }
 
 impl Db {
@@ -35,10 +34,7 @@ impl Db {
     /// on the disk.
     pub(crate) fn open(dir: &Path, options: &Options) -> Result<Self, StoreError> {
         create_private(dir)?;
-        if options.recovery == Recovery::DropDamagedTail {
-            wal::disarm(dir)?;
-        }
-        wal::check(dir)?;
+        check_logs(dir)?;
         let db = DB::open_cf_descriptors(&options::database(options), dir, options::families(options))
             .map_err(|e| opening(dir, &e))?;
         let mut db = Self::new(db);
@@ -51,7 +47,7 @@ impl Db {
     }
 
     fn new(db: DB) -> Self {
-        Self { db, tail: Tail::default(), journal_synced: 0 }
+        Self { db, tail: Tail::default(), journal_synced: 0, behind: 0 }
     }
 
     /// Opens for reading, while another process may be writing. `scratch` is a folder of this reader's own.
@@ -59,7 +55,7 @@ impl Db {
         if !dir.join("CURRENT").is_file() {
             return Err(StoreError::Io(format!("no audit store at {}", dir.display())));
         }
-        wal::check(dir)?;
+        check_logs(dir)?;
         let mut rocks = options::database(options);
         rocks.create_if_missing(false);
         rocks.create_missing_column_families(false);
@@ -74,19 +70,15 @@ impl Db {
         }
     }
 
-    /// Opens for reading what no process writes to, and changes nothing. `recovery`: how far a damaged write-ahead log
-    /// is read; `None`: on after the damage, as far as something can be recognised.
-    pub(crate) fn open_read_only(dir: &Path, options: &Options, recovery: Option<Recovery>) -> Result<Self, StoreError> {
+    /// Opens for reading what no process writes to, and changes nothing.
+    pub(crate) fn open_read_only(dir: &Path, options: &Options) -> Result<Self, StoreError> {
         if !dir.join("CURRENT").is_file() {
             return Err(StoreError::Io(format!("no audit store at {}", dir.display())));
         }
-        wal::check(dir)?;
-        let mut rocks = options::database(&Options { recovery: recovery.unwrap_or_default(), ..options.clone() });
+        check_logs(dir)?;
+        let mut rocks = options::database(options);
         rocks.create_if_missing(false);
         rocks.create_missing_column_families(false);
-        if recovery.is_none() {
-            rocks.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
-        }
         let db =
             DB::open_cf_descriptors_read_only(&rocks, dir, options::families(options), false).map_err(|e| opening(dir, &e))?;
         let mut db = Self::new(db);
@@ -103,31 +95,28 @@ impl Db {
         }
         let Some(found) = journal::read(self.db.path(), &self.log_id()?)? else { return Ok(false) };
         self.journal_synced = found.synced;
-        let (end, last) = (log::end(self)?, found.end());
-        // Where entries are missing before others, the journal may have them all.
-        let gap = log::gap(self)?.filter(|gap| gap.after.is_some());
-        let tail = found.run(gap.map_or(end, |gap| gap.first))?;
-        let reached = tail.end().unwrap_or(end);
-        if gap.is_none() || reached >= end {
-            self.tail = tail;
-        }
-        Ok(reached >= last)
+        let end = log::end(self)?;
+        let entries = found.entries_from(end);
+        self.tail = found.run(end)?;
+        self.behind = entries - (self.tail.end().unwrap_or(end) - end);
+        Ok(self.behind == 0)
     }
 
     /// Moves what the journal has and the database lacks.
     pub(crate) fn take_over(&mut self) -> Result<(), StoreError> {
         if !self.read_journal()? {
-            tracing::warn!("the journal has entries after others that are missing and were not on the disk: they are dropped");
+            tracing::warn!(
+                entries = self.behind,
+                "the journal has entries after others that are missing and were not on the disk: they are dropped"
+            );
         }
         let tail = std::mem::take(&mut self.tail);
-        let Some(first) = tail.first() else { return Ok(()) };
-        let mut batch = WriteBatch::default();
-        if first < log::end(self)? {
-            self.delete_from(&mut batch, Family::Entries, &first.to_be_bytes())?;
-            self.delete_from(&mut batch, Family::Payload, &first.to_be_bytes())?;
+        if tail.is_empty() {
+            return Ok(());
         }
+        let mut batch = WriteBatch::default();
         self.put_tail(&mut batch, &tail)?;
-        self.write_synced(batch)
+        self.write_through(batch)
     }
 
     fn put_tail(&self, batch: &mut WriteBatch, tail: &Tail) -> Result<(), StoreError> {
@@ -145,6 +134,11 @@ impl Db {
         let mut batch = WriteBatch::with_capacity_bytes(tail.size() + tail.size() / 8 + 64);
         self.put_tail(&mut batch, tail)?;
         self.write(batch)
+    }
+
+    /// Entries of the journal that stand after others which are missing.
+    pub(crate) fn behind(&self) -> u64 {
+        self.behind
     }
 
     /// What stands in for the database from its first entry on.
@@ -166,9 +160,7 @@ impl Db {
         let mut batch = WriteBatch::default();
         self.put(&mut batch, Family::Meta, FORMAT_KEY, FORMAT)?;
         self.put(&mut batch, Family::Meta, LOG_ID_KEY, &id)?;
-        self.write_synced(batch)?;
-        // Out of the write-ahead log, so that damage to it does not take the log's id, which the journal is bound to.
-        self.db.flush_cf(self.family(Family::Meta)?).map_err(|e| failure(&e))
+        self.write_through(batch)
     }
 
     /// The log's id: made at random when the store was made.
@@ -223,15 +215,15 @@ impl Db {
         Ok(())
     }
 
+    /// Writes into memory: a killed process loses it.
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        self.db.write(batch).map_err(|e| failure(&e))
+        self.db.write_without_wal(batch).map_err(|e| failure(&e))
     }
 
-    /// The same; the disk has it when this returns.
-    pub(crate) fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        let mut durable = WriteOptions::default();
-        durable.set_sync(true);
-        self.db.write_opt(batch, &durable).map_err(|e| failure(&e))
+    /// The same; the disk has it when this returns, and all that was written before.
+    pub(crate) fn write_through(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        self.write(batch)?;
+        self.flush()
     }
 
     /// A cursor over `family`.
@@ -239,55 +231,33 @@ impl Db {
         Ok(self.db.raw_iterator_cf_opt(self.family(family)?, options))
     }
 
-    /// Waits until the disk has all that was written into the database before.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush_wal(true).map_err(|e| failure(&e))
-    }
-
-    /// Writes everything from memory into files.
+    /// Writes everything from memory into files, and waits until the disk has them.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
-        for family in Family::ALL {
-            self.db.flush_cf(self.family(family)?).map_err(|e| failure(&e))?;
-        }
-        Ok(())
+        let families = Family::ALL.into_iter().map(|family| self.family(family)).collect::<Result<Vec<_>, _>>()?;
+        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &FlushOptions::default()).map_err(|e| failure(&e))
     }
 
     /// For a secondary: reads what the writer has written meanwhile.
     ///
-    /// RocksDB reads the manifest, then the write-ahead logs, and takes no notice of one that the writer has
-    /// flushed and deleted in between: its entries would be missing from the picture. So a picture counts only
-    /// when no log was deleted while it was taken.
-    /// What the journal has beyond that is read after it; so the two meet, unless a half of it was begun anew in between,
-    /// or a power loss has left a hole.
+    /// What the journal has beyond the database is read after it; so the two meet, unless a half of it was begun anew
+    /// meanwhile, when what it had is in files that this picture lacks, or a power loss has left a hole.
     pub(crate) fn catch_up(&mut self) -> Result<(), StoreError> {
         let mut result = Ok(());
         let mut holes = 0;
         for _ in 0..CATCH_UP_TRIES {
-            let before = self.wal_files()?;
+            let before = journal::heads(self.db.path())?;
             result = self.db.try_catch_up_with_primary().map_err(|e| failure(&e));
-            let after = self.wal_files()?;
-            if result.is_ok() && before.is_subset(&after) {
+            if result.is_ok() {
                 let whole = self.read_journal()?;
-                holes += u32::from(!whole);
-                if whole || holes > HOLES_SEEN {
+                let stood = before == journal::heads(self.db.path())?;
+                holes += u32::from(stood && !whole);
+                if stood && (whole || holes > HOLES_SEEN) {
                     return Ok(());
                 }
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         result.and_then(|()| Err(StoreError::Io("the gateway writes faster than this reader can follow: try again".to_owned())))
-    }
-
-    fn wal_files(&self) -> Result<BTreeSet<OsString>, StoreError> {
-        let failed = |e: std::io::Error| StoreError::Io(format!("cannot list {}: {e}", self.db.path().display()));
-        let mut names = BTreeSet::new();
-        for file in std::fs::read_dir(self.db.path()).map_err(failed)? {
-            let name = file.map_err(failed)?.file_name();
-            if Path::new(&name).extension().is_some_and(|extension| extension == "log") {
-                names.insert(name);
-            }
-        }
-        Ok(names)
     }
 
     /// Bytes in files, and in memory.
@@ -319,6 +289,22 @@ fn create_private(dir: &Path) -> Result<(), StoreError> {
         .mode(0o700)
         .create(dir)
         .map_err(|e| StoreError::Io(format!("cannot make the folder {}: {e}", dir.display())))
+}
+
+/// Refuses RocksDB's write-ahead logs with something in them: this store writes none, and RocksDB 11.8 reads some for ever
+/// (a record with the type of a recycled log's, where the log is none).
+fn check_logs(dir: &Path) -> Result<(), StoreError> {
+    let failed = |e: std::io::Error| StoreError::Io(format!("cannot list {}: {e}", dir.display()));
+    for file in std::fs::read_dir(dir).map_err(failed)? {
+        let file = file.map_err(failed)?;
+        let path = file.path();
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        // One that the writer has deleted meanwhile has nothing in it either.
+        if is_log && file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+            return Err(StoreError::Corrupt(format!("{} is not empty, and not this store's: remove it", path.display())));
+        }
+    }
+    Ok(())
 }
 
 fn check_format(format: &[u8]) -> Result<(), StoreError> {

@@ -417,10 +417,23 @@ impl Found {
         Ok(tail)
     }
 
-    /// The last entry of all that there is; 0: there is none.
-    pub(crate) fn end(&self) -> u64 {
-        self.records.last().map_or(0, Record::end)
+    /// How many there are from `from` on.
+    pub(crate) fn entries_from(&self, from: u64) -> u64 {
+        self.records.iter().filter(|record| record.first >= from).map(|record| u64::from(record.count)).sum()
     }
+}
+
+/// How the two halves begin, which tells whether one was begun anew.
+pub(crate) fn heads(dir: &Path) -> Result<[Vec<u8>; 2], StoreError> {
+    let head = |half| match File::open(path(dir, half)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        file => {
+            let mut head = Vec::with_capacity(HEAD);
+            file.and_then(|file| file.take(HEAD as u64).read_to_end(&mut head)).map_err(|e| failed(dir, &e))?;
+            Ok(head)
+        }
+    };
+    Ok([head(0)?, head(1)?])
 }
 
 /// Reads the journal in `dir`, of the log with that id. It may be written to meanwhile: `None`, if a half was begun anew.

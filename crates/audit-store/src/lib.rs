@@ -38,7 +38,6 @@ mod repair;
 mod session;
 mod store;
 mod verify;
-mod wal;
 mod wire;
 
 pub use entry::{StoredEntry, Withheld};

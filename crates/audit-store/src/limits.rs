@@ -52,8 +52,8 @@ pub const UNWATCHED_MAX: u64 = 64 << 20;
 /// Least memory of a store (8 MiB): below it RocksDB writes files of a few kilobytes.
 pub const MEMORY_MIN: usize = 8 << 20;
 
-/// How often a reader beside the gateway tries to get a whole picture (100 times, 2 ms apart): the writer deletes
-/// a write-ahead log once in 64 MiB, so that the second try nearly always succeeds.
+/// How often a reader beside the gateway tries to get a whole picture (100 times, 2 ms apart): the writer begins
+/// a half of the journal anew once in 8 MiB, so that the second try nearly always succeeds.
 pub const CATCH_UP_TRIES: u32 = 100;
 
 /// How long what is accepted may wait in the journal before it is moved into the database (50 ms).

@@ -225,56 +225,15 @@ pub(crate) fn end(db: &Db) -> Result<u64, StoreError> {
     Ok(end)
 }
 
-/// Entries that are missing: before others, or at the end and known to have been there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gap {
-    /// The first one that is missing.
-    pub(crate) first: u64,
-    /// The first one after it that is there, or was never written.
-    pub(crate) next: u64,
-    /// How many are there from then on; `None`: the log ends before them.
-    pub(crate) after: Option<u64>,
-}
-
-impl Gap {
-    pub(crate) fn words(&self) -> String {
-        let Self { first, next, after } = self;
-        let last = next.saturating_sub(1);
-        match after {
-            None => format!("entries {first} to {last} were on the disk and are missing"),
-            Some(after) => format!("entries {first} to {last} are missing, and {after} after them are there"),
-        }
-    }
-}
-
-/// The first gap.
-///
-/// A power loss may take the end of one write-ahead log and leave the next, until both are synced. RocksDB takes the
-/// shorter log for a whole one, so that a gap is found here alone. It can be nowhere but after what was synced.
-pub(crate) fn gap(db: &Db) -> Result<Option<Gap>, StoreError> {
+/// Entries that were on the disk and are missing: the first of them, and the first after them.
+pub(crate) fn gap(db: &Db) -> Result<Option<(u64, u64)>, StoreError> {
     let (end, synced) = (end(db)?, db.synced()?);
-    let before_others = gap_after(db, synced.min(end))?;
-    Ok(before_others.or((synced > end).then_some(Gap { first: end, next: synced, after: None })))
+    Ok((synced > end).then_some((end, synced)))
 }
 
-/// The first gap before other entries, where none is before `from`.
-fn gap_after(db: &Db, from: u64) -> Result<Option<Gap>, StoreError> {
-    let mut chunks = Chunks::new(db, true)?;
-    chunks.seek(from.saturating_sub(1))?;
-    let (mut expected, mut after) = (from, 0);
-    let mut missing: Option<(u64, u64)> = None;
-    while let Some((first, chunk)) = chunks.current()? {
-        let count = Leaves::new(chunk).filter(Result::is_ok).count() as u64;
-        if first > expected && missing.is_none() {
-            missing = Some((expected, first));
-        }
-        if missing.is_some() {
-            after += count;
-        }
-        expected = first.saturating_add(count);
-        chunks.next()?;
-    }
-    Ok(missing.map(|(first, next)| Gap { first, next, after: Some(after) }))
+/// The same in words.
+pub(crate) fn gap_words((first, next): (u64, u64)) -> String {
+    format!("entries {first} to {} were on the disk and are missing", next - 1)
 }
 
 /// The leaf at `index`; `None`: past the end.

@@ -1,14 +1,14 @@
 //! How a store is kept: durability, space, memory.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options as RocksOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options as RocksOptions,
 };
 use std::time::Duration;
 
 /// When an entry counts as accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Durability {
-    /// When it is in the write-ahead log: it survives a killed process at once, and a power loss or a crashed
+    /// When it is in the journal: it survives a killed process at once, and a power loss or a crashed
     /// kernel after at most [`Options::sync_interval`].
     #[default]
     Write,
@@ -16,14 +16,13 @@ pub enum Durability {
     Sync,
 }
 
-/// What to do with a write-ahead log that is damaged elsewhere than at its very end.
+/// What to do with a log that lacks entries which were on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Recovery {
     /// Refuse to open: an operator decides. A record that the last write left incomplete is not damage.
     #[default]
     Refuse,
-    /// Keep what stands before the first damage and drop what follows. After a power loss with
-    /// [`Durability::Write`] this loses at most what was not synced.
+    /// Keep what stands before the first that is missing and drop what follows.
     DropDamagedTail,
 }
 
@@ -43,7 +42,7 @@ pub struct Options {
     /// Memory for unwritten entries and for the cache of blocks, in bytes (128 MiB, at least 8 MiB): half for each. The
     /// journal is an eighth as long, on the disk.
     pub memory: usize,
-    /// What to do with a damaged write-ahead log.
+    /// What to do with a log that lacks entries which were on the disk.
     pub recovery: Recovery,
 }
 
@@ -110,15 +109,11 @@ pub(crate) fn database(options: &Options) -> RocksOptions {
     rocks.create_if_missing(true);
     rocks.create_missing_column_families(true);
     rocks.set_paranoid_checks(true);
-    // An incomplete last record is what a kill in the middle of write(2) leaves: it was never accepted.
-    // Damage anywhere else is refused: point-in-time recovery would silently drop all that follows it.
-    rocks.set_wal_recovery_mode(match options.recovery {
-        Recovery::Refuse => DBRecoveryMode::TolerateCorruptedTailRecords,
-        Recovery::DropDamagedTail => DBRecoveryMode::PointInTime,
-    });
-    // Bounds of memory: all unflushed data together, and with it the time that a restart takes to replay.
+    // Nothing is written to its write-ahead log, since the journal has what is not in files yet. So what one write put
+    // into several families gets into files together.
+    rocks.set_atomic_flush(true);
+    // Bounds of memory: all unflushed data together.
     rocks.set_db_write_buffer_size(options.half());
-    rocks.set_max_total_wal_size((options.half()) as u64);
     rocks.set_max_background_jobs(2);
     rocks.set_max_open_files(512);
     // Written back in small steps rather than in one burst that delays the next fsync.

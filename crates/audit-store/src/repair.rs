@@ -1,5 +1,5 @@
-//! A store whose write-ahead log is damaged elsewhere than at its end, or lacks entries before others: what it still has,
-//! and going on from there.
+//! A store that lacks entries which were on the disk, since its journal is damaged: what it still has, and going on from
+//! there.
 //!
 //! Looking changes nothing. Repairing first sets the whole store aside as it is: entries after the damage can then
 //! still be read out of it by hand, although they are in the log no more.
@@ -8,7 +8,6 @@ use crate::db::Db;
 use crate::log;
 use crate::options::{Options, Recovery};
 use crate::store::AuditStore;
-use crate::wal;
 use proxy_core::StoreError;
 use std::fs;
 use std::io;
@@ -32,69 +31,12 @@ pub struct Damage {
 /// What is wrong with the store in `dir`, which no gateway may have open; `None`: it can be opened.
 ///
 /// # Errors
-/// [`StoreError`]: the damage is elsewhere than in the write-ahead log, so that no repair is possible here; or the
-/// folder cannot be read.
+/// [`StoreError`]: the damage is elsewhere than in the journal, so that no repair is possible here; or the folder cannot be
+/// read.
 pub fn damage(dir: &Path, options: &Options) -> Result<Option<Damage>, StoreError> {
-    if let Some(foreign) = wal::foreign(dir)?.first() {
-        // RocksDB cannot read past it: a copy in which it is damage like any other is looked at.
-        let copy = Copy::new(dir).map_err(|e| StoreError::Io(format!("{} cannot be copied: {e}", dir.display())))?;
-        wal::disarm(&copy.0)?;
-        return behind(&copy.0, options, foreign.words()).map(Some);
-    }
-    match Db::open_read_only(dir, options, Some(Recovery::Refuse)) {
-        Ok(db) => {
-            let gap = log::gap(&db)?;
-            Ok(gap.map(|gap| Damage { what: gap.words(), kept: gap.first, dropped: gap.after.unwrap_or(0) }))
-        }
-        Err(StoreError::Corrupt(what)) => behind(dir, options, what).map(Some),
-        Err(other) => Err(other),
-    }
-}
-
-/// What stands before and after the damage.
-fn behind(dir: &Path, options: &Options, what: String) -> Result<Damage, StoreError> {
-    let before = Db::open_read_only(dir, options, Some(Recovery::DropDamagedTail))?;
-    // That entries are missing at its end is what the damage means.
-    let (what, kept) = match log::gap(&before)?.filter(|gap| gap.after.is_some()) {
-        None => (what, log::end(&before)?),
-        Some(gap) => (format!("{what}; {}", gap.words()), gap.first),
-    };
-    let all = match Db::open_read_only(dir, options, None).and_then(|all| log::end(&all)) {
-        // RocksDB 11.8 may take a whole record for damaged that follows a damaged one of several parts: then nothing
-        // after the damage can be recognised.
-        Err(StoreError::Corrupt(_)) => kept,
-        all => all?,
-    };
-    Ok(Damage { what, kept, dropped: all.saturating_sub(kept) })
-}
-
-/// A copy of a store for looking at, which is removed again.
-struct Copy(PathBuf);
-
-impl Copy {
-    fn new(dir: &Path) -> io::Result<Self> {
-        let mut name = dir.as_os_str().to_owned();
-        name.push(format!(".looked-at-{}", std::process::id()));
-        let copy = Self(PathBuf::from(name));
-        // From a process that was killed while it looked.
-        copy.remove();
-        copy_files(dir, &copy.0)?;
-        Ok(copy)
-    }
-
-    fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "{} cannot be removed", self.0.display());
-        }
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        self.remove();
-    }
+    let db = Db::open_read_only(dir, options)?;
+    let gap = log::gap(&db)?;
+    Ok(gap.map(|gap| Damage { what: log::gap_words(gap), kept: gap.0, dropped: db.behind() }))
 }
 
 /// Sets the store in `dir` aside and opens it with what stands before the damage. The caller records that, before

@@ -22,7 +22,7 @@ use crate::index::Indexer;
 use crate::journal::{Files, Journal, NoRoom, Tail};
 use crate::limits::{INDEX_INTERVAL, MOVE_ENOUGH, MOVE_INTERVAL, REOPEN_WAIT, TAIL_CHECKED, UNWATCHED_MAX, WATCH_INTERVAL};
 use crate::log;
-use crate::options::{Durability, Family, Options, Recovery};
+use crate::options::{Durability, Options, Recovery};
 use crate::reader::Reader;
 use parking_lot::{Condvar, Mutex, RwLock};
 use proxy_core::{Entry, Store, StoreError};
@@ -103,8 +103,6 @@ pub(crate) struct Shared {
     /// Whether enough waits to be moved at once.
     due: Mutex<bool>,
     enough: Condvar,
-    /// Something was written into the database and not into the journal since the last sync.
-    direct: AtomicBool,
     accepting: AtomicBool,
     /// The database must be opened again before anything is written to it.
     broken: AtomicBool,
@@ -138,11 +136,10 @@ impl AuditStore {
     /// opens and refuses entries until there is space.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let dir = dir.as_ref().to_owned();
-        let mut db = Db::open(&dir, &options)?;
-        let next = whole_end(&mut db, options.recovery)?;
+        let db = Db::open(&dir, &options)?;
+        let next = whole_end(&db, options.recovery)?;
         check_tail(&db, next)?;
         let indexer = Indexer::open(&db, next)?;
-        db.sync()?;
         let log_id = db.log_id()?;
         let (journal, full) = match Journal::begin(&dir, log_id, options.journal()) {
             Ok(journal) => (Some(journal), None),
@@ -163,7 +160,6 @@ impl AuditStore {
             moving: Mutex::new(()),
             due: Mutex::new(false),
             enough: Condvar::new(),
-            direct: AtomicBool::new(false),
             accepting: AtomicBool::new(true),
             broken: AtomicBool::new(false),
             trouble: Mutex::new(None),
@@ -339,10 +335,9 @@ impl Shared {
                     Ok(())
                 }
                 Ok(Some(NoRoom::TooLong)) if pending.is_empty() => {
-                    self.direct.store(true, Ordering::Release);
                     let mut long = Tail::default();
                     long.add(first, batch);
-                    let written = db.move_in(&long);
+                    let written = db.move_in(&long).and_then(|()| db.flush());
                     if written.is_ok() {
                         self.stored.store(end, Ordering::Release);
                     }
@@ -396,7 +391,7 @@ impl Shared {
             }
             let stored = self.stored();
             if waits_for.is_some_and(|end| end <= stored) {
-                db.sync()?;
+                db.flush()?;
                 if let Some(journal) = &mut self.writer.lock().journal {
                     journal.release(stored);
                 }
@@ -496,9 +491,6 @@ impl Shared {
             .wait(end, || {
                 let target = self.end();
                 self.journal()?.sync()?;
-                if self.direct.swap(false, Ordering::AcqRel) {
-                    self.db()?.sync()?;
-                }
                 Ok(target)
             })
             .map_err(|error| {
@@ -519,7 +511,7 @@ impl Shared {
         let db = self.db()?;
         let mut batch = WriteBatch::default();
         db.put_synced(&mut batch, self.end())?;
-        db.write_synced(batch)
+        db.write_through(batch)
     }
 
     fn sync_written(&self) {
@@ -588,15 +580,14 @@ impl Shared {
                 }
             }
         }
-        let mut db = Db::open(&self.dir, &self.options).map_err(|e| self.complete(e))?;
-        let end = whole_end(&mut db, self.options.recovery)?;
+        let db = Db::open(&self.dir, &self.options).map_err(|e| self.complete(e))?;
+        let end = whole_end(&db, self.options.recovery)?;
         if end < writer.next {
             return Err(StoreError::Corrupt(format!("entries {end} to {} were accepted and are missing", writer.next - 1)));
         }
         check_tail(&db, end)?;
         // An entry whose write was reported as failed may have reached the disk: it is in the log then, as a
         // request that was never forwarded.
-        db.sync().map_err(|e| self.complete(e))?;
         *self.indexer.lock() = Indexer::open(&db, end)?;
         writer.journal = Some(Journal::begin(&self.dir, self.log_id, self.options.journal()).map_err(|e| self.complete(e))?);
         let db = Arc::new(db);
@@ -669,22 +660,17 @@ impl Shared {
     }
 }
 
-/// The index that the next entry gets. Where entries are missing, that is an error, or those after them are dropped.
-fn whole_end(db: &mut Db, recovery: Recovery) -> Result<u64, StoreError> {
+/// The index that the next entry gets. Where entries are missing, that is an error, or they are given up.
+fn whole_end(db: &Db, recovery: Recovery) -> Result<u64, StoreError> {
     let Some(gap) = log::gap(db)? else { return log::end(db) };
     if recovery == Recovery::Refuse {
-        return Err(StoreError::Corrupt(gap.words()));
+        return Err(StoreError::Corrupt(log::gap_words(gap)));
     }
-    tracing::warn!("{}: the log goes on from entry {}", gap.words(), gap.first);
+    tracing::warn!("{}: the log goes on from entry {}", log::gap_words(gap), gap.0);
     let mut batch = WriteBatch::default();
-    db.delete_from(&mut batch, Family::Entries, &gap.first.to_be_bytes())?;
-    db.delete_from(&mut batch, Family::Payload, &gap.first.to_be_bytes())?;
-    // What is appended now is not synced yet.
-    db.put_synced(&mut batch, db.synced()?.min(gap.first))?;
-    db.write_synced(batch)?;
-    // The journal may have some of them.
-    db.take_over()?;
-    log::end(db)
+    db.put_synced(&mut batch, gap.0)?;
+    db.write_through(batch)?;
+    Ok(gap.0)
 }
 
 /// Reads the last entries: what is damaged at the end must not be built upon.

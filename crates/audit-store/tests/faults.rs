@@ -223,34 +223,6 @@ fn a_flipped_bit_in_a_file_is_reported_and_does_not_panic() {
     assert_eq!(store.append(&[request(1, 20_000, 20_001, RecordedVerdict::Allow, "SELECT 1")]), Ok(20_000));
 }
 
-#[test]
-fn a_damaged_write_ahead_log_is_refused_until_an_operator_decides() {
-    let made = tempfile::tempdir().unwrap();
-    let dir = made.path().join("audit");
-    {
-        let store = AuditStore::open(&dir, options()).unwrap();
-        for n in 0..2_000 {
-            append_and_move(&store, n);
-        }
-    }
-    let wal = files(&dir, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    let length = usize::try_from(wal.metadata().unwrap().len()).unwrap();
-    flip(&wal, length / 2);
-    let error = AuditStore::open(&dir, options()).err().unwrap();
-    assert!(matches!(&error, StoreError::Corrupt(_)), "{error}");
-    // Looking says what there is, twice the same: it changes nothing.
-    let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
-    assert_eq!(audit_store::damage(&dir, &options()), Ok(Some(damage.clone())));
-    assert!(damage.kept > 500 && damage.kept < 2_000, "{damage:?}");
-    // All but those in the damaged part, which is at most a block of 32 KiB, can be counted.
-    assert!(damage.dropped > 100 && damage.kept + damage.dropped == 2_000, "{damage:?}");
-    let before = std::fs::read(&wal).unwrap();
-    let aside = goes_on_after_repair(&dir, &damage, 1);
-    // What was damaged is still there.
-    assert_eq!(std::fs::read(aside.join(wal.file_name().unwrap())).unwrap(), before);
-    assert_eq!(audit_store::damage(&aside, &options()), Ok(Some(Damage { what: aside_words(&dir, &aside, &damage), ..damage })));
-}
-
 /// Repairs the store, which then takes an entry and opens again like any other. Gives where the damaged one was set aside.
 fn goes_on_after_repair(dir: &Path, damage: &Damage, number: u64) -> PathBuf {
     let (store, aside) = audit_store::repair(dir, options()).unwrap();
@@ -265,18 +237,6 @@ fn goes_on_after_repair(dir: &Path, damage: &Damage, number: u64) -> PathBuf {
     aside
 }
 
-/// The same words of the store that was set aside.
-fn aside_words(dir: &Path, aside: &Path, damage: &Damage) -> String {
-    damage.what.replace(&dir.display().to_string(), &aside.display().to_string())
-}
-
-/// Appends a small entry that gets a record of its own in the database's write-ahead log.
-fn append_and_move(store: &AuditStore, n: u64) {
-    store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
-    // Who reads the log sees what was accepted: it is moved before.
-    assert!(store.reader().entry(n).unwrap().is_some());
-}
-
 fn copy(dir: &Path, to: &Path, journal: bool) {
     std::fs::create_dir_all(to).unwrap();
     for file in std::fs::read_dir(dir).unwrap() {
@@ -287,142 +247,71 @@ fn copy(dir: &Path, to: &Path, journal: bool) {
     }
 }
 
-/// A copy of a store with `entries` small entries, all in its write-ahead log and without its journal, taken while it is
-/// open; and that log.
-fn unflushed(made: &Path, entries: u64) -> (PathBuf, PathBuf) {
-    let dir = made.join("audit");
-    let copy = made.join("copy");
-    let store = AuditStore::open(&dir, options()).unwrap();
-    for n in 0..entries {
-        append_and_move(&store, n);
-    }
-    self::copy(&dir, &copy, false);
-    let wal = files(&copy, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    (copy, wal)
-}
-
-/// Where the records of a write-ahead log begin, within its first block; and where the last one ends.
-fn records(wal: &[u8]) -> Vec<usize> {
-    let mut starts = vec![0];
-    while let Some([_, _, _, _, low, high, 1..=4]) = wal.get(starts[starts.len() - 1]..).and_then(|rest| rest.first_chunk()) {
-        starts.push(starts[starts.len() - 1] + 7 + usize::from(u16::from_le_bytes([*low, *high])));
-    }
-    starts
-}
-
-/// RocksDB 11.8 reads a record of a recycled log for ever where the log is none.
+/// RocksDB 11.8 reads a record of a recycled log for ever where the log is none. This store has no write-ahead log at all.
 #[test]
-fn a_record_of_a_recycled_log_is_damage_and_does_not_hang() {
-    for kind in [5, 6, 7, 8, 11, 131] {
-        for place in ["middle", "first", "end"] {
-            let made = tempfile::tempdir().unwrap();
-            let (dir, wal) = unflushed(made.path(), 60);
-            let mut bytes = std::fs::read(&wal).unwrap();
-            let starts = records(&bytes);
-            match place {
-                "first" => bytes[6] = kind,
-                "middle" => bytes[starts[starts.len() - 21] + 6] = kind,
-                _ => bytes.extend_from_slice(&[1, 2, 3, 4, 1, 0, kind, 9, 9, 9, 9, 9]),
-            }
-            std::fs::write(&wal, &bytes).unwrap();
-            let error = AuditStore::open(&dir, options()).err().unwrap();
-            assert!(matches!(&error, StoreError::Corrupt(text) if text.contains(&format!("type {kind}"))), "{place}: {error}");
-            assert!(matches!(audit_store::open_read_only(&dir).err().unwrap(), StoreError::Corrupt(_)));
-            let damage = audit_store::damage(&dir, &options());
-            assert_eq!(audit_store::damage(&dir, &options()), damage);
-            assert_eq!(std::fs::read(&wal).unwrap(), bytes, "looking changes nothing");
-            assert_eq!(std::fs::read_dir(made.path()).unwrap().count(), 2, "and leaves nothing");
-            let damage = damage.unwrap().unwrap();
-            // One entry is one record; the index may have written one as well.
-            let kept = match place {
-                "first" => 0..=0,
-                "middle" => 39..=40,
-                _ => 60..=60,
-            };
-            assert!(kept.contains(&damage.kept), "{place}: {damage:?}");
-            let (store, aside) = audit_store::repair(&dir, options()).unwrap();
-            assert_eq!(store.reader().len(), Ok(damage.kept));
-            assert_eq!(store.append(&[request(1, 60, 61, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
-            store.close().unwrap();
-            assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
-            assert_eq!(std::fs::read(aside.join(wal.file_name().unwrap())).unwrap(), bytes);
-        }
-    }
-}
-
-/// A power loss may take the end of one write-ahead log and leave the next.
-#[test]
-fn entries_that_are_missing_before_others_are_damage() {
+fn a_write_ahead_log_with_something_in_it_is_refused() {
     let made = tempfile::tempdir().unwrap();
-    let (dir, wal) = unflushed(made.path(), 60);
-    let bytes = std::fs::read(&wal).unwrap();
-    let starts = records(&bytes);
-    assert!(*starts.last().unwrap() == bytes.len() && bytes.len() < 32 << 10, "one block");
-    let (cut, next) = (starts[starts.len() - 41], starts[starts.len() - 31]);
-    std::fs::write(&wal, &bytes[..cut]).unwrap();
-    std::fs::write(wal.with_file_name("000900.log"), &bytes[next..]).unwrap();
-    let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
-    assert!(damage.what.contains(&format!("entries {} to ", damage.kept)) && damage.what.contains("missing"), "{damage:?}");
-    assert!((19..=21).contains(&damage.kept) && (29..=30).contains(&damage.dropped), "{damage:?}");
-    // However often it is tried.
-    for _ in 0..3 {
-        let error = AuditStore::open(&dir, options()).err().unwrap();
-        assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("are missing")), "{error}");
-        assert_eq!(audit_store::damage(&dir, &options()), Ok(Some(damage.clone())));
-    }
-    let aside = goes_on_after_repair(&dir, &damage, 61);
-    assert_eq!(audit_store::damage(&aside, &options()), Ok(Some(damage)));
-}
-
-/// What was noted as being on the disk cannot go by a power loss.
-#[test]
-fn entries_that_were_on_the_disk_and_are_missing_at_the_end_are_damage() {
-    let made = tempfile::tempdir().unwrap();
-    let dir = made.path().join("copy");
+    let dir = made.path().join("audit");
     {
-        let live = made.path().join("audit");
-        let store = AuditStore::open(&live, options()).unwrap();
+        let store = AuditStore::open(&dir, options()).unwrap();
         for n in 0..60 {
             append_and_move(&store, n);
         }
-        store.sync().unwrap();
-        // The note is written with the index, which follows the log: it comes after the entry that it is made for.
-        std::thread::sleep(Duration::from_millis(800));
-        store.append(&[request(1, 60, 61, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
-        std::thread::sleep(Duration::from_millis(800));
-        copy(&live, &dir, false);
+        assert!(files(&dir, "log").iter().all(|log| log.metadata().unwrap().len() == 0), "nothing is written there");
     }
-    let wal = files(&dir, "log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
-    let bytes = std::fs::read(&wal).unwrap();
-    let starts = records(&bytes);
-    // The last record is the index's; of the log before it, twenty entries are lost.
-    std::fs::write(&wal, &bytes[..starts[starts.len() - 24]]).unwrap();
-    std::fs::write(wal.with_file_name("000900.log"), &bytes[starts[starts.len() - 2]..]).unwrap();
+    let log = files(&dir, "log").pop().unwrap();
+    std::fs::write(&log, [1, 2, 3, 4, 1, 0, 5, 9, 9, 9, 9, 9]).unwrap();
     let error = AuditStore::open(&dir, options()).err().unwrap();
-    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("were on the disk and are missing")), "{error}");
-    let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
-    assert!(damage.what.contains(&format!("entries {} to ", damage.kept)) && damage.dropped == 0, "{damage:?}");
-    assert!((30..50).contains(&damage.kept), "{damage:?}");
-    let (store, _) = audit_store::repair(&dir, options()).unwrap();
-    assert_eq!(store.append(&[request(1, damage.kept, 62, RecordedVerdict::Allow, "SELECT 2")]), Ok(damage.kept));
-    store.close().unwrap();
-    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(damage.kept + 1));
+    assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("remove it")), "{error}");
+    assert!(matches!(open_read_only(&dir).err().unwrap(), StoreError::Corrupt(_)));
+    assert!(matches!(audit_store::damage(&dir, &options()), Err(StoreError::Corrupt(_))));
+    std::fs::remove_file(&log).unwrap();
+    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(60));
 }
 
+/// Appends a small entry, which is then in the database's memory.
+fn append_and_move(store: &AuditStore, n: u64) {
+    store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, "SELECT 1")]).unwrap();
+    // Who reads the log sees what was accepted: it is moved before.
+    assert!(store.reader().entry(n).unwrap().is_some());
+}
+
+/// A half of the journal is used again only when files have all of it.
 #[test]
-fn a_torn_last_record_is_dropped_alone() {
+fn what_is_in_no_file_yet_is_in_the_journal() {
     let made = tempfile::tempdir().unwrap();
-    // Stands in for a kill in the middle of write(2): taken while the store is open, so nothing follows.
-    let (dir, wal) = unflushed(made.path(), 100);
-    let bytes = std::fs::read(&wal).unwrap();
-    let starts = records(&bytes);
-    let last = starts[starts.len() - 2];
-    std::fs::write(&wal, &bytes[..last + 5]).unwrap();
-    let store = AuditStore::open(&dir, options()).unwrap();
-    // The last one may be the index's.
-    let len = store.reader().len().unwrap();
-    assert!((99..=100).contains(&len), "{len}");
-    assert_eq!(store.append(&[request(1, len, 100, RecordedVerdict::Allow, "SELECT 1")]), Ok(len));
+    let (live, with, without) = (made.path().join("live"), made.path().join("with"), made.path().join("without"));
+    let store = AuditStore::open(&live, options()).unwrap();
+    for n in 0..60 {
+        append_and_move(&store, n);
+        if n == 19 {
+            store.flush().unwrap();
+        }
+    }
+    copy(&live, &with, true);
+    copy(&live, &without, false);
+    assert_eq!(open_read_only(&without).unwrap().len(), Ok(20), "what was moved is in memory");
+    assert_eq!(audit_store::damage(&with, &options()), Ok(None));
+    assert_eq!(open_read_only(&with).unwrap().len(), Ok(60));
+    let opened = AuditStore::open(&with, options()).unwrap();
+    assert_eq!(opened.reader().len(), Ok(60));
+    assert!(opened.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
+    drop(opened);
+    // Many halves of 1 MiB, and one entry that is too long for any of them: all that is not in the journal is in files.
+    for n in 60..3_000 {
+        let length = if n == 1_500 { 700_000 } else { 2_000 };
+        store.append(&[request(1, n, n + 1, RecordedVerdict::Allow, &"x".repeat(length))]).unwrap();
+        if n % 500 == 0 {
+            let killed = made.path().join(format!("killed-{n}"));
+            // As a kill leaves it: nothing is written while it is copied.
+            store.flush().unwrap();
+            for more in 0..3 {
+                assert!(store.append(&[request(2, n + more, n + more + 1, RecordedVerdict::Allow, "SELECT 2")]).is_ok());
+            }
+            copy(&live, &killed, true);
+            assert_eq!(open_read_only(&killed).unwrap().len(), store.reader().len(), "at {n}");
+        }
+    }
 }
 
 /// A store with `entries` entries in its journal alone, as a kill leaves it.
@@ -523,10 +412,14 @@ fn a_hole_in_the_journal_is_damage_where_it_was_on_the_disk() {
         if synced {
             let error = AuditStore::open(&dir, options()).err().unwrap();
             assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("were on the disk and are missing")), "{error}");
+            // Looking says what there is, twice the same: it changes nothing.
             let damage = audit_store::damage(&dir, &options()).unwrap().unwrap();
-            assert_eq!(damage.kept, kept);
+            assert_eq!(audit_store::damage(&dir, &options()), Ok(Some(damage.clone())));
+            assert_eq!((damage.kept, damage.dropped), (kept, 39 - kept));
             let aside = goes_on_after_repair(&dir, &damage, 41);
+            // What was damaged is still there.
             assert_eq!(std::fs::read(aside.join(path.file_name().unwrap())).unwrap(), bytes);
+            assert_eq!(audit_store::damage(&aside, &options()), Ok(Some(damage)));
         } else {
             assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
             let store = AuditStore::open(&dir, options()).unwrap();
@@ -553,42 +446,6 @@ fn a_journal_of_another_log_or_a_damaged_head_is_refused() {
     }
     std::fs::write(&path, bytes).unwrap();
     assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(40));
-}
-
-/// What the database's write-ahead log lost in a power loss, the journal has: a half is used again only when the database
-/// has all of it on the disk.
-#[test]
-fn the_journal_fills_a_gap_in_the_database() {
-    let made = tempfile::tempdir().unwrap();
-    let (dir, wal) = unflushed(made.path(), 60);
-    for half in ["journal-0", "journal-1"] {
-        std::fs::copy(made.path().join("audit").join(half), dir.join(half)).unwrap();
-    }
-    // The store was closed since; its journal is empty. So one that was not is needed.
-    assert_eq!(AuditStore::open(&dir, options()).unwrap().reader().len(), Ok(60));
-    let made = tempfile::tempdir().unwrap();
-    let (live, dir) = (made.path().join("live"), made.path().join("killed"));
-    let store = AuditStore::open(&live, options()).unwrap();
-    for n in 0..60 {
-        append_and_move(&store, n);
-    }
-    copy(&live, &dir, true);
-    let name = wal.file_name().unwrap();
-    let bytes = std::fs::read(dir.join(name)).unwrap();
-    let starts = records(&bytes);
-    // Of the log the middle is lost, and then the rest as well.
-    let (cut, next) = (starts[starts.len() - 41], starts[starts.len() - 31]);
-    for rest in [&bytes[next..], &[]] {
-        let dir = dir.with_file_name(format!("with-{}", rest.len()));
-        copy(&dir.with_file_name("killed"), &dir, true);
-        std::fs::write(dir.join(name), &bytes[..cut]).unwrap();
-        std::fs::write(dir.join("000900.log"), rest).unwrap();
-        assert_eq!(audit_store::damage(&dir, &options()), Ok(None));
-        assert_eq!(open_read_only(&dir).unwrap().len(), Ok(60));
-        let store = AuditStore::open(&dir, options()).unwrap();
-        assert_eq!(store.reader().len(), Ok(60));
-        assert!(store.reader().verify_sequence(0..u64::MAX, |_| ()).unwrap().holds());
-    }
 }
 
 /// A caller who knows a whole record, of an earlier half of the same log, sends it as a parameter: where the place is
