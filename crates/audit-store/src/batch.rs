@@ -1,6 +1,6 @@
 //! Many entries → what is written: chunks of leaves, and payloads.
 
-use crate::encode::{Beside, NoRandomness, encode};
+use crate::encode::{Beside, NoRandomness, Repeated, encode_repeated};
 use crate::journal::RECORD_HEAD;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX, LEAF_MAX};
 use proxy_core::{Entry, StoreError};
@@ -29,6 +29,7 @@ pub(crate) struct Batch {
     /// Entry of the batch, and a field of it.
     pub(crate) beside: Vec<(usize, Beside)>,
     fields: Vec<Beside>,
+    repeated: Repeated,
 }
 
 impl Batch {
@@ -39,7 +40,7 @@ impl Batch {
         for (at, entry) in entries.iter().enumerate() {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(&[0; 2]);
-            encode(entry, inline_max, &mut self.bytes, &mut self.fields)
+            encode_repeated(entry, inline_max, &mut self.bytes, &mut self.fields, &mut self.repeated)
                 .map_err(|e: NoRandomness| StoreError::Io(e.to_string()))?;
             self.beside.extend(self.fields.drain(..).map(|field| (at, field)));
             let length = self.bytes.len() - start - 2;

@@ -5,6 +5,7 @@ use crate::wire::{Writer, zigzag};
 use aws_lc_rs::digest;
 use proxy_core::record::{ApprovalStep, Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted};
 use proxy_core::{Entry, Event, Facts, ObjectKind, Parameter, Principal, PrincipalKind, RequestKind, Target, ValueFormat};
+use std::sync::Arc;
 
 /// Bytes of salt before a payload's content.
 pub const SALT_LENGTH: usize = 16;
@@ -29,6 +30,17 @@ pub struct NoRandomness;
 /// # Errors
 /// [`NoRandomness`]; then `out` and `beside` are to be thrown away.
 pub fn encode(entry: &Entry, inline_max: usize, out: &mut Vec<u8>, beside: &mut Vec<Beside>) -> Result<(), NoRandomness> {
+    encode_repeated(entry, inline_max, out, beside, &mut Repeated::default())
+}
+
+/// The same, where decisions are likely to be those of entries before.
+pub(crate) fn encode_repeated(
+    entry: &Entry,
+    inline_max: usize,
+    out: &mut Vec<u8>,
+    beside: &mut Vec<Beside>,
+    repeated: &mut Repeated,
+) -> Result<(), NoRandomness> {
     let first = beside.len();
     out.extend_from_slice(&[VERSION, EventKind::of(&entry.event) as u8]);
     let mut header = Writer { out };
@@ -38,7 +50,7 @@ pub fn encode(entry: &Entry, inline_max: usize, out: &mut Vec<u8>, beside: &mut 
         header.uint(NUMBER, number);
     }
     let mut body = Body { out, inline_max: inline_max.min(crate::limits::INLINE_MAX), beside, failed: false };
-    event(&entry.event, &mut body);
+    event(&entry.event, &mut body, repeated);
     if body.failed {
         return Err(NoRandomness);
     }
@@ -117,7 +129,7 @@ impl Body<'_> {
 }
 
 /// Field numbers follow the order of [`EventKind::fields`].
-fn event(event: &Event, body: &mut Body<'_>) {
+fn event(event: &Event, body: &mut Body<'_>, repeated: &mut Repeated) {
     const F: u32 = FIRST_FIELD;
     match event {
         Event::GatewayStarted { version, host } => {
@@ -148,7 +160,7 @@ fn event(event: &Event, body: &mut Body<'_>) {
             body.uint(F + 2, *bytes_in);
             body.uint(F + 3, *bytes_out);
         }
-        Event::Request(record) => request(record, body),
+        Event::Request(record) => request(record, body, repeated),
         Event::Outcome(result) => outcome(result, body),
         Event::Approval { request, step, by, reason, digest } => {
             body.uint(F, request.0);
@@ -216,7 +228,7 @@ fn target(target: &Target, w: &mut Writer<'_>) {
     w.map(6, &target.tags);
 }
 
-fn request(record: &RequestRecord, body: &mut Body<'_>) {
+fn request(record: &RequestRecord, body: &mut Body<'_>, repeated: &mut Repeated) {
     const F: u32 = FIRST_FIELD;
     body.uint(F, record.request.0);
     body.uint(
@@ -234,12 +246,81 @@ fn request(record: &RequestRecord, body: &mut Body<'_>) {
     if !record.parameters.is_empty() {
         body.message(F + 4, |w| parameters(&record.parameters, w));
     }
+    repeated.write(record, body);
+    body.optional_text(F + 8, record.reason.as_deref());
+}
+
+/// What a decision says of a request.
+fn decision(record: &RequestRecord, body: &mut Body<'_>) {
+    const F: u32 = FIRST_FIELD;
     body.message(F + 5, |w| facts(&record.facts, w));
     if !record.policies.is_empty() {
         body.message(F + 6, |w| w.list(1, record.policies.iter().map(AsRef::as_ref)));
     }
     body.text(F + 7, &record.policy_version);
-    body.optional_text(F + 8, record.reason.as_deref());
+}
+
+/// Decisions that are remembered: 2 to the power of this (64).
+const REPEATED_BITS: u32 = 6;
+
+/// The place of an address: its high bits, once a multiplication has mixed them.
+fn place(address: usize) -> usize {
+    address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - REPEATED_BITS)
+}
+
+/// Decisions as they were encoded: a statement that runs again has the very facts and policies of before.
+#[derive(Debug, Default)]
+pub(crate) struct Repeated {
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// Address of the facts that were last asked for: what comes for the second time is remembered.
+    passing: usize,
+    known: Option<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    facts: Arc<Facts>,
+    policies: Arc<[Arc<str>]>,
+    version: Arc<str>,
+    inline_max: usize,
+    bytes: Vec<u8>,
+}
+
+impl Known {
+    fn is(&self, record: &RequestRecord, inline_max: usize) -> bool {
+        Arc::ptr_eq(&self.facts, &record.facts)
+            && Arc::ptr_eq(&self.policies, &record.policies)
+            && Arc::ptr_eq(&self.version, &record.policy_version)
+            && self.inline_max == inline_max
+    }
+}
+
+impl Repeated {
+    fn write(&mut self, record: &RequestRecord, body: &mut Body<'_>) {
+        self.places.resize_with(1 << REPEATED_BITS, Place::default);
+        let address = Arc::as_ptr(&record.facts).addr();
+        let Some(place) = self.places.get_mut(place(address)) else { return };
+        if let Some(known) = place.known.as_ref().filter(|known| known.is(record, body.inline_max)) {
+            body.out.extend_from_slice(&known.bytes);
+            return;
+        }
+        let (start, beside) = (body.out.len(), body.beside.len());
+        decision(record, body);
+        // What is kept beside has a salt of its own each time.
+        if std::mem::replace(&mut place.passing, address) == address && body.beside.len() == beside {
+            place.known = Some(Known {
+                facts: record.facts.clone(),
+                policies: record.policies.clone(),
+                version: record.policy_version.clone(),
+                inline_max: body.inline_max,
+                bytes: body.out.get(start..).unwrap_or_default().to_vec(),
+            });
+        }
+    }
 }
 
 /// A verdict's number.
@@ -335,5 +416,59 @@ fn approval_step(step: ApprovalStep) -> u64 {
         ApprovalStep::Denied => 3,
         ApprovalStep::Expired => 4,
         ApprovalStep::Withdrawn => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Repeated, encode, encode_repeated};
+    use bytes::Bytes;
+    use proxy_core::record::{RecordedVerdict, RequestRecord};
+    use proxy_core::{Entry, Event, Facts, RequestId, RequestKind, SessionId, Timestamp};
+    use std::sync::Arc;
+
+    fn request(facts: &Arc<Facts>, policies: &Arc<[Arc<str>]>, version: &Arc<str>) -> Entry {
+        let record = RequestRecord {
+            request: RequestId(7),
+            kind: RequestKind::Query,
+            statement: Bytes::from_static(b"SELECT 1"),
+            parameters: Vec::new(),
+            facts: facts.clone(),
+            verdict: RecordedVerdict::Allow,
+            policies: policies.clone(),
+            policy_version: version.clone(),
+            reason: None,
+        };
+        Entry { time: Timestamp(1), session: Some((SessionId([7; 16]), 3)), event: Event::Request(Box::new(record)) }
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_encoded() {
+        let mut repeated = Repeated::default();
+        let names = |n: usize| -> Arc<[Arc<str>]> { (0..n).map(|at| Arc::from(format!("policy-{at}"))).collect() };
+        let facts: Vec<_> = (0..200).map(|n| Arc::new(Facts { kinds: vec![format!("KIND {n}")], ..Facts::default() })).collect();
+        let (policies, versions) = ([names(0), names(2), names(90)], [Arc::from("a"), Arc::from("b")]);
+        for turn in 0..4 {
+            for facts in &facts {
+                for (policies, version) in policies.iter().flat_map(|policies| versions.iter().map(move |version| (policies, version))) {
+                    for inline_max in [16, 1_024] {
+                        let entry = request(facts, policies, version);
+                        let (mut fresh, mut known, mut beside) = (Vec::new(), Vec::new(), (Vec::new(), Vec::new()));
+                        encode(&entry, inline_max, &mut fresh, &mut beside.0).unwrap();
+                        // As statements do that run again at once.
+                        for _ in 0..2 {
+                            (known, beside.1) = (Vec::new(), Vec::new());
+                            encode_repeated(&entry, inline_max, &mut known, &mut beside.1, &mut repeated).unwrap();
+                        }
+                        assert_eq!(beside.0.len(), beside.1.len());
+                        // What is kept beside has its salt, which the leaf commits to.
+                        if beside.0.is_empty() {
+                            assert_eq!(known, fresh, "turn {turn}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(repeated.places.iter().filter(|place| place.known.is_some()).count() > 32, "places are used evenly");
     }
 }

@@ -102,8 +102,7 @@ impl Stamp {
 
 /// The hour that decisions at `now` depend on.
 pub(crate) fn hour(set: &PolicySet, now: Timestamp) -> i64 {
-    let reads = set.reads();
-    if reads.context("hour") || reads.context("weekday") { now.seconds().div_euclid(3_600) } else { 0 }
+    if set.reads_time() { now.seconds().div_euclid(3_600) } else { 0 }
 }
 
 /// What is remembered.

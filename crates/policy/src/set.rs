@@ -49,6 +49,7 @@ pub struct PolicySet {
     digest: String,
     version: Arc<str>,
     reads: Reads,
+    reads_time: bool,
     warnings: Vec<Problem>,
     pub(crate) schema: Arc<ParsedSchema>,
 }
@@ -97,7 +98,8 @@ impl PolicySet {
         let by_id = policies.iter().enumerate().map(|(at, policy)| (policy.id.clone(), at)).collect();
         let mut reads = Reads::default();
         policies.iter().for_each(|policy| reads.merge(&policy.reads));
-        Self { policies, by_id, digest, version, reads, warnings, schema }
+        let reads_time = reads.context("hour") || reads.context("weekday");
+        Self { policies, by_id, digest, version, reads, reads_time, warnings, schema }
     }
 
     /// The policies, sorted by id.
@@ -129,6 +131,11 @@ impl PolicySet {
     #[must_use]
     pub fn reads(&self) -> &Reads {
         &self.reads
+    }
+
+    /// Whether they read the time: asked for each decision.
+    pub(crate) fn reads_time(&self) -> bool {
+        self.reads_time
     }
 
     /// What Cedar finds odd but not wrong, such as a condition that can never hold.

@@ -8,8 +8,9 @@
 
 use crate::facts::NameEffects;
 use bytes::Bytes;
+use hashbrown::HashMap;
 use proxy_core::RequestId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A prepared statement.
@@ -67,13 +68,13 @@ struct Change<T> {
 /// Names of one sort, confirmed and asked for.
 #[derive(Debug)]
 struct Table<T> {
-    settled: BTreeMap<Bytes, T>,
+    settled: HashMap<Bytes, T>,
     changes: VecDeque<Change<T>>,
 }
 
 impl<T: Clone> Table<T> {
     fn new() -> Self {
-        Self { settled: BTreeMap::new(), changes: VecDeque::new() }
+        Self { settled: HashMap::new(), changes: VecDeque::new() }
     }
 
     fn find(&self, name: &[u8], epoch: u64) -> Found<T> {

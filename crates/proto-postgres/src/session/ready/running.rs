@@ -151,7 +151,7 @@ impl Running {
             columns_passed: self.passed,
             columns_masked: self.masked,
             columns_refused: self.refused_columns,
-            masked_classes: self.classes.into_iter().collect(),
+            masked_classes: if self.classes.is_empty() { Vec::new() } else { self.classes.into_iter().collect() },
         }
     }
 }
