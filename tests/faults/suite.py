@@ -722,6 +722,12 @@ def disk_is_full():
                     pass
             error = until("statements are refused", lambda: refused(c), 20)
             assert "53" in (error.sqlstate or "")[:2] or "audit" in str(error) or "record" in str(error), f"{error.sqlstate} {error}"
+            # What says so must not fill the disk as well.
+            log = g.dir / "log/gateway.log"
+            before = log.read_text().count("\n")
+            same([refused(c) for _ in range(300)].count(None), 0)
+            said = log.read_text().count("\n") - before
+            assert said < 30, f"{said} lines about 300 refused statements"
             filler.unlink()
             until("statements run again", lambda: not isinstance(attempt(g.alive), Exception), 20)
         finally:
@@ -1052,6 +1058,30 @@ def graceful_stop_lets_a_statement_finish():
         fails(g.connect)
         thread.join(20)
         assert isinstance(result.get("row"), tuple), result
+    finally:
+        g.stop()
+
+
+@behaviour
+def killed_while_it_drains_loses_no_statement():
+    """A stop that somebody loses patience with: what ran in the meantime is in the log, and the next start goes on from it."""
+    g = Gateway("drain-killed")
+    g.start()
+    busy, pid = g.connect(autocommit=False), g.pid
+    same(busy.execute("SELECT 'before the stop'").fetchone(), ("before the stop",))
+    os.kill(pid, signal.SIGTERM)
+    until("the gateway drains", lambda: isinstance(attempt(lambda: g.connect().close()), Exception))
+    same(busy.execute("SELECT 'while it drains'").fetchone(), ("while it drains",))
+    os.kill(pid, signal.SIGKILL)
+    assert isinstance(attempt(lambda: busy.execute("SELECT 'after the kill'").fetchone()), Exception)
+    g.crash()
+    g.start()
+    try:
+        g.alive()
+        entries = "\n".join(g.entries())
+        assert "before the stop" in entries and "while it drains" in entries
+        assert "after the kill" not in entries
+        g.cli("audit", "verify")
     finally:
         g.stop()
 

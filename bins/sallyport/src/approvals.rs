@@ -389,7 +389,7 @@ impl ApprovalBoard {
 
     /// Takes a request off the board without a decision; whether it was still there.
     fn remove(&self, id: ApprovalId, step: ApprovalStep) -> bool {
-        self.inner.lock().settle(id, step, None, units::now()).is_some()
+        self.inner.lock().settle(id, step, None, proxy_io::clock::now()).is_some()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Reading the audit log: the same filters for the API and for the command line.
 
-use crate::config::units::{now, parse_time};
+use crate::config::units::parse_time;
 use audit_store::{EntryFilter, EventKind, Reader, SessionFilter, StoredEntry};
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{SessionId, StoreError, Timestamp};
+use proxy_io::clock::now;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -69,10 +69,12 @@ impl Batch {
         self.bytes.len().saturating_sub(RECORD_HEAD)
     }
 
-    /// Shows the journal's record: its head, which is to be filled, and its body, the leaves and what `rest` appends.
-    pub(crate) fn with_record<R>(&mut self, rest: &[u8], write: impl FnOnce(&mut [u8]) -> R) -> R {
+    /// Shows the journal's record: its head, which is to be filled, its body, the leaves and what `rest` appends, and
+    /// `fill` zeros.
+    pub(crate) fn with_record<R>(&mut self, rest: &[u8], fill: usize, write: impl FnOnce(&mut [u8]) -> R) -> R {
         let length = self.bytes.len();
         self.bytes.extend_from_slice(rest);
+        self.bytes.resize(length + rest.len() + fill, 0);
         let written = write(&mut self.bytes);
         self.bytes.truncate(length);
         written

@@ -5,9 +5,7 @@ use crate::limits::{CATCH_UP_TRIES, HOLES_SEEN};
 use crate::log;
 use crate::options::{self, Family, Options};
 use proxy_core::StoreError;
-use rocksdb::{
-    ColumnFamily, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, FlushOptions, ReadOptions, WriteBatch,
-};
+use rocksdb::{ColumnFamily, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, FlushOptions, ReadOptions, WriteBatch};
 use std::path::Path;
 use std::time::Duration;
 

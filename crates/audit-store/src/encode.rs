@@ -450,7 +450,9 @@ mod tests {
         let (policies, versions) = ([names(0), names(2), names(90)], [Arc::from("a"), Arc::from("b")]);
         for turn in 0..4 {
             for facts in &facts {
-                for (policies, version) in policies.iter().flat_map(|policies| versions.iter().map(move |version| (policies, version))) {
+                for (policies, version) in
+                    policies.iter().flat_map(|policies| versions.iter().map(move |version| (policies, version)))
+                {
                     for inline_max in [16, 1_024] {
                         let entry = request(facts, policies, version);
                         let (mut fresh, mut known, mut beside) = (Vec::new(), Vec::new(), (Vec::new(), Vec::new()));

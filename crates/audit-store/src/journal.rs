@@ -38,6 +38,8 @@ const HEAD: usize = 52;
 const RECORDS_AT: usize = 4_096;
 pub(crate) const RECORD_HEAD: usize = 44;
 const ALIGN: usize = 8;
+/// What a file system reads before it changes a part of it (4 KiB).
+const BLOCK: u64 = 4_096;
 /// Memory that a chunk begins with (16 KiB): most have 64 short entries in the end.
 const CHUNK_ROOM: usize = 16 << 10;
 
@@ -83,6 +85,8 @@ pub(crate) struct Journal {
     active: usize,
     secret: Secret,
     at: u64,
+    /// Up to where whole blocks were written since the half was begun: nothing behind it is in the kernel's memory for sure.
+    whole: u64,
     /// The index after the last entry of the other half, until the database has them on the disk.
     full: Option<u64>,
 }
@@ -106,8 +110,16 @@ impl Journal {
         })();
         let halves = made.map_err(|e| failed(dir, &e))?;
         let files = Files { dir: dir.to_owned(), halves, dirty: [const { AtomicBool::new(false) }; 2] };
-        let mut journal =
-            Self { files: Arc::new(files), log_id, size, active: 1, secret: Secret::default(), at: size, full: None };
+        let mut journal = Self {
+            files: Arc::new(files),
+            log_id,
+            size,
+            active: 1,
+            secret: Secret::default(),
+            at: size,
+            whole: size,
+            full: None,
+        };
         journal.clear()?;
         Ok(journal)
     }
@@ -129,10 +141,13 @@ impl Journal {
         let mut drawn = [0; SECRET];
         aws_lc_rs::rand::fill(&mut drawn).map_err(|_| StoreError::Io("no randomness for the journal's salt".to_owned()))?;
         let other = 1 - self.active;
-        self.write(other, &head(&self.log_id, drawn), 0)?;
+        let mut block = [0; RECORDS_AT];
+        block[..HEAD].copy_from_slice(&head(&self.log_id, drawn));
+        self.write(other, &block, 0)?;
         self.active = other;
         self.secret = Secret::new(drawn);
         self.at = RECORDS_AT as u64;
+        self.whole = self.at;
         Ok(())
     }
 
@@ -160,8 +175,13 @@ impl Journal {
             self.full = Some(first);
         }
         let Secret { salt, mark } = self.secret;
-        batch.with_record(&beside, |record| {
-            let Some((head, content)) = record.split_first_chunk_mut::<RECORD_HEAD>() else { return Ok(()) };
+        let end = self.at + length;
+        // A block that is begun is written to its end: of a part of it, the kernel would have to read the rest first.
+        let until = if end > self.whole { end.next_multiple_of(BLOCK).min(self.size) } else { end };
+        let fill = usize::try_from(until - self.at).unwrap_or_default().saturating_sub(RECORD_HEAD + body);
+        batch.with_record(&beside, fill, |record| {
+            let Some((head, rest)) = record.split_first_chunk_mut::<RECORD_HEAD>() else { return Ok(()) };
+            let content = &rest[..body];
             head[..8].copy_from_slice(&mark);
             head[12..16].copy_from_slice(&checksum(salt, content).to_be_bytes());
             head[16..20].copy_from_slice(&truncated(body).to_be_bytes());
@@ -173,7 +193,8 @@ impl Journal {
             head[8..12].copy_from_slice(&sum.to_be_bytes());
             self.write(self.active, record, self.at)
         })?;
-        self.at += length;
+        self.at = end;
+        self.whole = self.whole.max(until);
         Ok(None)
     }
 

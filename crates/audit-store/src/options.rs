@@ -1,8 +1,6 @@
 //! How a store is kept: durability, space, memory.
 
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options as RocksOptions,
-};
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options as RocksOptions};
 use std::time::Duration;
 
 /// When an entry counts as accepted.

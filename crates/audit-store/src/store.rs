@@ -323,35 +323,15 @@ impl Shared {
                 drop(writer);
                 return Err(self.trouble());
             }
-            let Writer { db: Some(db), journal: Some(journal), next, pending } = &mut *writer else {
+            let Writer { journal: Some(journal), next, pending, .. } = &mut *writer else {
                 drop(writer);
                 return Err(self.trouble());
             };
             let first = *next;
-            let end = first.checked_add(count).ok_or_else(|| StoreError::Io("the log is full".to_owned()))?;
-            let written = match journal.append(batch, first, count, self.group.synced()) {
+            let end = after(first, count)?;
+            match journal.append(batch, first, count, self.group.synced()) {
                 Ok(None) => {
                     pending.add(first, batch);
-                    Ok(())
-                }
-                Ok(Some(NoRoom::TooLong)) if pending.is_empty() => {
-                    let mut long = Tail::default();
-                    long.add(first, batch);
-                    let written = db.move_in(&long).and_then(|()| db.flush());
-                    if written.is_ok() {
-                        self.stored.store(end, Ordering::Release);
-                    }
-                    written
-                }
-                Ok(Some(NoRoom::TooLong | NoRoom::Full)) => {
-                    drop(writer);
-                    self.settle()?;
-                    continue;
-                }
-                Err(error) => Err(error),
-            };
-            return match written {
-                Ok(()) => {
                     *next = end;
                     let due = pending.size() >= MOVE_ENOUGH;
                     self.next.store(end, Ordering::Release);
@@ -359,15 +339,50 @@ impl Shared {
                     if due {
                         self.move_soon();
                     }
-                    Ok(first)
+                    return Ok(first);
                 }
-                Err(error) => {
-                    let error = self.complete(error);
-                    self.fail(error.clone(), true);
-                    Err(error)
+                Ok(Some(NoRoom::TooLong)) => {
+                    drop(writer);
+                    return self.write_long(batch, count);
                 }
-            };
+                Ok(Some(NoRoom::Full)) => {
+                    drop(writer);
+                    self.settle()?;
+                }
+                Err(error) => return Err(self.broke(error)),
+            }
         }
+    }
+
+    /// The same for a batch that the journal has no room for: into the database's files, behind all that came before it.
+    fn write_long(&self, batch: &mut Batch, count: u64) -> Result<u64, StoreError> {
+        let _turn = self.moving.lock();
+        let mut writer = self.writer.lock();
+        if !self.accepting.load(Ordering::Acquire) {
+            drop(writer);
+            return Err(self.trouble());
+        }
+        let Writer { db: Some(db), next, pending, .. } = &mut *writer else {
+            drop(writer);
+            return Err(self.trouble());
+        };
+        let first = *next;
+        let end = after(first, count)?;
+        let mut all = std::mem::take(pending);
+        all.add(first, batch);
+        // What comes next is accepted when the journal has it, and must not be without this after a kill.
+        db.move_in(&all).and_then(|()| db.flush()).map_err(|error| self.broke(error))?;
+        *next = end;
+        self.stored.store(end, Ordering::Release);
+        self.next.store(end, Ordering::Release);
+        Ok(first)
+    }
+
+    /// A write or a sync has failed: no more entries until the store was opened again. Returns the error as it is told.
+    fn broke(&self, error: StoreError) -> StoreError {
+        let error = self.complete(error);
+        self.fail(error.clone(), true);
+        error
     }
 
     /// Moves what was accepted before the call into the database. Returns how many entries are there.
@@ -398,12 +413,8 @@ impl Shared {
             }
             Ok(stored)
         })();
-        moved.map_err(|error| {
-            // They are in the journal: opening the database again finds them there.
-            let error = self.complete(error);
-            self.fail(error.clone(), true);
-            error
-        })
+        // They are in the journal: opening the database again finds them there.
+        moved.map_err(|error| self.broke(error))
     }
 
     /// Entries that are in the database.
@@ -493,11 +504,7 @@ impl Shared {
                 self.journal()?.sync()?;
                 Ok(target)
             })
-            .map_err(|error| {
-                let error = self.complete(error);
-                self.fail(error.clone(), true);
-                error
-            })
+            .map_err(|error| self.broke(error))
     }
 
     /// The journal's files.
@@ -602,7 +609,11 @@ impl Shared {
 
     /// Brings the session index up to date.
     fn follow(&self) {
-        if let Err(error) = self.settle().and_then(|stored| self.index_through(stored)) {
+        let followed = self.settle().and_then(|stored| self.index_through(stored));
+        // While the store does not accept, that has been said.
+        if let Err(error) = followed
+            && self.accepting.load(Ordering::Acquire)
+        {
             tracing::warn!(%error, "the session index does not follow the log");
         }
     }
@@ -671,6 +682,11 @@ fn whole_end(db: &Db, recovery: Recovery) -> Result<u64, StoreError> {
     db.put_synced(&mut batch, gap.0)?;
     db.write_through(batch)?;
     Ok(gap.0)
+}
+
+/// The index after `count` entries from `first` on.
+fn after(first: u64, count: u64) -> Result<u64, StoreError> {
+    first.checked_add(count).ok_or_else(|| StoreError::Io("the log is full".to_owned()))
 }
 
 /// Reads the last entries: what is damaged at the end must not be built upon.

@@ -124,6 +124,8 @@ pub struct Committer {
     gathering: Mutex<Gathering>,
     wake: Notify,
     lost: AtomicU64,
+    /// Writes that were refused since the last that was not.
+    refused: AtomicU64,
 }
 
 /// What a session waits on: resolves when its entries are in the log, or are refused.
@@ -184,7 +186,14 @@ impl Committer {
     /// An empty committer that writes to `ledger`; [`Committer::run`] must run on the same worker.
     #[must_use]
     pub fn new(ledger: Ledger, metrics: Arc<dyn Metrics>) -> Self {
-        Self { ledger, metrics, gathering: Mutex::default(), wake: Notify::new(), lost: AtomicU64::new(0) }
+        Self {
+            ledger,
+            metrics,
+            gathering: Mutex::default(),
+            wake: Notify::new(),
+            lost: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
     }
 
     /// Entries that could not be kept for another try while the store was down: each is a gap that the log
@@ -280,8 +289,20 @@ impl Committer {
 
     fn report(&self, count: usize, error: Option<&StoreError>) {
         self.metrics.committed(count, error.is_none());
-        if let Some(error) = error {
-            tracing::error!(%error, entries = count, "the audit store does not accept: requests are refused");
+        let refused_before = self.refused.load(Ordering::Relaxed);
+        match error {
+            // The first alone: the others are counted, and a full disk must not be filled with them.
+            Some(error) => {
+                if refused_before == 0 {
+                    tracing::error!(%error, entries = count, "the audit store does not accept: requests are refused");
+                }
+                self.refused.store(refused_before + 1, Ordering::Relaxed);
+            }
+            None if refused_before > 0 => {
+                self.refused.store(0, Ordering::Relaxed);
+                tracing::info!(writes = refused_before, "the audit store accepts again: so many writes were refused");
+            }
+            None => {}
         }
     }
 

@@ -8,6 +8,7 @@ mod actions;
 mod decide;
 mod wakes;
 
+use crate::clock;
 use crate::limits::{CLOSE_TIMEOUT, CONTROL_QUEUE, OUTPUT_HIGH_WATER, PENDING_INPUT_MAX, POOLED_BUFFERS, READ_BUFFER};
 use crate::output::Output;
 use crate::registry::Control;
@@ -173,11 +174,6 @@ fn source(peer: Peer) -> Source {
     }
 }
 
-pub(crate) fn wall_clock() -> Timestamp {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
-}
-
 /// What one read found.
 enum Read {
     Some,
@@ -230,14 +226,14 @@ impl Driver {
             deadlines: Deadlines { login: Some(deadline), ..Deadlines::default() },
             sleep: Box::pin(tokio::time::sleep_until(deadline)),
             closing: None,
-            now: wall_clock(),
+            now: clock::now(),
             spec,
         }
     }
 
     /// Makes all the progress that can be made; `Ready` when the session is over.
     fn poll(&mut self, wakes: &Wakes, woken: Ready) -> Poll<CloseReason> {
-        self.now = wall_clock();
+        self.now = clock::now();
         self.ready.add(woken);
         self.client.blocked &= !woken.has(Source::Client);
         self.upstream.blocked &= !woken.has(Source::Upstream);
@@ -351,7 +347,7 @@ impl Driver {
     }
 
     fn recheck(&mut self) {
-        let now = wall_clock();
+        let now = clock::now();
         let Some(opened) = &self.opened else { return };
         if let Err(reason) = self.services.authenticate.still_valid(&opened.principal, now) {
             // A credential that only expired may be outlived where the connection says so.
@@ -404,7 +400,7 @@ impl Driver {
         }
         if due(&mut self.deadlines.expiry) {
             // The clock may have been set back meanwhile: what counts is the wall clock.
-            let now = wall_clock();
+            let now = clock::now();
             let expires = self.opened.as_ref().and_then(|opened| opened.expires);
             match expires {
                 Some(expires) if expires > now => self.expire_at(expires, now),

@@ -14,6 +14,7 @@
 //! Start reading at [`worker`], then [`driver`].
 
 mod cancel;
+pub mod clock;
 pub mod commit;
 pub mod driver;
 pub mod limits;

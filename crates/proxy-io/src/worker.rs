@@ -1,5 +1,6 @@
 //! Workers: one thread, one event loop, one set of listening sockets each.
 
+use crate::clock;
 use crate::driver;
 use crate::services::Services;
 use crate::socket::Socket;
@@ -241,10 +242,10 @@ fn start(socket: Socket, spec: Arc<ListenerSpec>, services: Arc<Services>, commi
 
 /// A UUID version 7 of the present time: sessions sort by their start.
 fn new_session_id() -> Option<SessionId> {
-    let millis = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_millis();
+    let millis = clock::now().0 / 1_000;
     let mut id = [0u8; 16];
     aws_lc_rs::rand::fill(&mut id).ok()?;
-    id[..6].copy_from_slice(&millis.to_be_bytes()[10..]);
+    id[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
     id[6] = (id[6] & 0x0f) | 0x70;
     id[8] = (id[8] & 0x3f) | 0x80;
     Some(SessionId(id))

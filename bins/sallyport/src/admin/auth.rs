@@ -2,9 +2,9 @@
 
 use super::{AdminState, ApiError};
 use crate::approvals::{Groups, Reviewer};
-use crate::config::units::now;
 use axum::http::{HeaderMap, header};
 use proxy_core::{Principal, SecretBytes};
+use proxy_io::clock::now;
 use std::os::unix::fs::MetadataExt;
 
 /// Longest token that is looked at, in bytes: Entra's with many groups are a few thousand.

@@ -2,7 +2,6 @@
 
 use super::ApiError;
 use crate::approvals::ApprovalBoard;
-use crate::config::units::now;
 use crate::log::LogError;
 use crate::metrics::Metrics;
 use audit_store::Reader;
@@ -10,6 +9,7 @@ use identity::{MachineKeys, Revocations};
 use proxy_core::record::{Entry, Event};
 use proxy_core::session::EndReason;
 use proxy_core::{Ledger, Principal, SecretBytes, SessionId, Target, Timestamp};
+use proxy_io::clock::now;
 use proxy_io::registry::Control;
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -144,7 +144,7 @@ impl Gateway {
             facts: Arc::default(),
             rule: ApprovalRule { policies: vec!["hold".into()], reviewers: vec!["dba".into()], what: "delete".into() },
             policy_version: "v1".into(),
-            submitted: crate::config::units::now(),
+            submitted: proxy_io::clock::now(),
         };
         self.state.approvals.submit(held, Duration::from_secs(60)).unwrap()
     }
@@ -306,7 +306,7 @@ async fn what_is_revoked_is_recorded_first_and_stays_so_until_it_is_lifted() {
     client.post("/api/v1/revocations", &json!({ "what": { "token": "dev/7" } })).await.unwrap();
     let listed = client.get("/api/v1/revocations").await.unwrap();
     assert_eq!((&listed["revocations"][0]["principal"], &listed["revocations"][1]["token"]), (&json!("dev/ci"), &json!("dev/7")));
-    let now = crate::config::units::now();
+    let now = proxy_io::clock::now();
     let token = |id: &str| Principal { credential_id: Some(id.to_owned()), ..principal("ann", &[]) };
     assert!(gateway.state.revocations.against(&principal("ci", &[]), now).is_some());
     assert!(gateway.state.revocations.against(&token("7"), now).is_some());
@@ -382,7 +382,7 @@ fn session_entries(id: u8, statement: &'static str) -> Vec<Entry> {
         policy_version: "v1".into(),
         reason: None,
     };
-    let entry = |number, event| Entry { time: crate::config::units::now(), session: Some((session, number)), event };
+    let entry = |number, event| Entry { time: proxy_io::clock::now(), session: Some((session, number)), event };
     vec![entry(0, Event::SessionStarted(Box::new(started))), entry(1, Event::Request(Box::new(request)))]
 }
 
@@ -426,13 +426,13 @@ async fn the_log_is_read_with_filters_and_every_reading_is_recorded() {
 #[tokio::test]
 async fn a_reader_that_follows_sees_what_comes() {
     let gateway = Gateway::start();
-    let (seen, mut entries) = tokio::sync::mpsc::unbounded_channel();
+    let (seen, mut entries) = tokio::sync::mpsc::channel(16);
     let client = gateway.client();
     let follower = tokio::spawn(async move {
         let path = "/api/v1/audit/entries?last=0&kinds=request&follow=true";
         client
             .lines(path, |entry| {
-                let _ = seen.send(entry);
+                let _ = seen.try_send(entry);
                 Ok::<_, ClientError>(())
             })
             .await
@@ -454,12 +454,12 @@ async fn a_key_is_shown_once_and_one_that_cannot_be_recorded_is_void() {
         client.post("/api/v1/keys", &json!({ "subject": "billing", "roles": ["reader"], "lifetime": "30d" })).await.unwrap();
     let (id, secret) = (created["id"].as_str().unwrap(), created["secret"].as_str().unwrap());
     assert!(secret.starts_with("sp_"));
-    assert!(gateway.state.keys.verify_secret(secret.as_bytes(), crate::config::units::now()).is_ok());
+    assert!(gateway.state.keys.verify_secret(secret.as_bytes(), proxy_io::clock::now()).is_ok());
     let listed = client.get("/api/v1/keys").await.unwrap().to_string();
     assert!(listed.contains(id) && !listed.contains(secret));
     assert!(!format!("{:?}", gateway.recorded()).contains(secret));
     client.post(&format!("/api/v1/keys/{id}/revoke"), &json!({})).await.unwrap();
-    assert!(gateway.state.keys.verify_secret(secret.as_bytes(), crate::config::units::now()).is_err());
+    assert!(gateway.state.keys.verify_secret(secret.as_bytes(), proxy_io::clock::now()).is_err());
     for bad in [json!({ "subject": "x", "lifetime": "soon" }), json!({ "subject": "" })] {
         assert!(matches!(client.post("/api/v1/keys", &bad).await, Err(ClientError::Refused { status: 400, .. })), "{bad}");
     }

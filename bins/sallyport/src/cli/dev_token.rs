@@ -1,11 +1,12 @@
 //! `sallyport dev-token`: a token from the local development issuer.
 
 use super::{Failure, Output, load};
-use crate::config::units::{now, parse_duration};
+use crate::config::units::parse_duration;
 use crate::config::{Config, IssuerKind};
 use crate::serve::parts::dev_issuer_dir;
 use identity::{DevIssuer, DevToken};
 use proxy_core::PrincipalKind;
+use proxy_io::clock::now;
 use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::Duration;

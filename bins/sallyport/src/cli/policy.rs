@@ -5,7 +5,6 @@ mod test;
 
 use super::remote::block_on;
 use super::{Failure, Output, load};
-use crate::config::units::now;
 use crate::config::{Config, Connection};
 use crate::serve::parts::{masks, policies};
 use crate::target::postgres::{connect, load_catalog};
@@ -13,6 +12,7 @@ use clap::{Subcommand, ValueEnum};
 use policy::explain::Question;
 use policy::{CatalogSource, Explanation, PolicyEngine};
 use proxy_core::{Catalog, Principal, PrincipalKind, Target};
+use proxy_io::clock::now;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::path::Path;

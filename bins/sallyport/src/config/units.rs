@@ -1,7 +1,7 @@
 //! Durations, sizes and times as people write them: `10m`, `1h30m`, `64 MiB`, `2h` ago.
 
 use proxy_core::Timestamp;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -106,13 +106,6 @@ pub fn show_time(at: Timestamp) -> String {
         .ok()
         .and_then(|at| at.format(&format).ok())
         .unwrap_or_else(|| format!("{} µs", at.0))
-}
-
-/// The wall clock.
-#[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Counters {
         let healthy = metrics.gauge(&family::AUDIT_HEALTHY, &[]);
         healthy.set(1);
         metrics.gauge(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")]).set(1);
-        metrics.gauge(&family::START_TIME, &[]).set(super::now().seconds());
+        metrics.gauge(&family::START_TIME, &[]).set(proxy_io::clock::now().seconds());
         Self {
             connections: metrics.counter(&family::CONNECTIONS, &["postgres"]),
             open: metrics.gauge(&family::CONNECTIONS_OPEN, &["postgres"]),

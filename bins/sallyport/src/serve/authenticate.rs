@@ -108,7 +108,7 @@ impl Gate {
 
     /// For the admin API.
     pub(super) async fn verify(&self, credential: &SecretBytes) -> Result<Principal, String> {
-        self.authenticator.verify_bearer(credential.expose(), super::now()).await.map_err(|failure| failure.reason)
+        self.authenticator.verify_bearer(credential.expose(), proxy_io::clock::now()).await.map_err(|failure| failure.reason)
     }
 
     fn open(

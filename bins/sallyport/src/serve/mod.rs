@@ -31,7 +31,8 @@ use policy::PolicyEngine;
 use proto_postgres::{ClientTls, PostgresSession, SessionConfig};
 use proxy_core::record::{Entry, Event};
 use proxy_core::session::EndReason;
-use proxy_core::{Ledger, Store, Timestamp};
+use proxy_core::{Ledger, Store};
+use proxy_io::clock::now;
 use proxy_io::worker::ListenAddress;
 use proxy_io::{Control, ListenerSpec, Registry, Services, SessionSeed, Workers};
 use std::path::Path;
@@ -100,10 +101,6 @@ impl Gateway {
 }
 
 /// Now, by the wall clock.
-fn now() -> Timestamp {
-    crate::config::units::now()
-}
-
 /// Runs the gateway of the configuration in `file` until it is told to stop (SIGTERM, SIGINT).
 ///
 /// # Errors

@@ -1,14 +1,15 @@
 //! What changes while the gateway runs: files that are read again, the clock, the silence.
 
+use super::Gateway;
 use super::parts::{masks, policies, verifier};
 use super::restart::waiting_for_restart;
-use super::{Gateway, now};
 use crate::admin;
 use crate::config::{self, Config};
 use crate::metrics::family;
 use proxy_core::record::Event;
 use proxy_core::session::EndReason;
 use proxy_io::Control;
+use proxy_io::clock::now;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -26,7 +26,12 @@ pub fn append_until_killed() {
                 let id = base * 2 + thread + 1;
                 announce(store.append(&[started(id, "ci", "orders")]).unwrap(), 1);
                 for n in 0.. {
-                    let text = if n % 50 == 49 { "x".repeat(5_000) } else { format!("SELECT {n}") };
+                    // Kept beside the leaf, and too long for the journal as well.
+                    let text = match n % 100 {
+                        49 => "x".repeat(5_000),
+                        99 => "x".repeat(300_000),
+                        _ => format!("SELECT {n}"),
+                    };
                     let mut batch = vec![request(id, n * 2 + 1, n + 1, RecordedVerdict::Allow, &text)];
                     batch.push(outcome(id, n * 2 + 2, n + 1));
                     announce(store.append(&batch).unwrap(), 2);

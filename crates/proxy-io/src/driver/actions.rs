@@ -1,7 +1,7 @@
 //! Carries out what a session wants done, and brings back the answers.
 
 use super::wakes::Source;
-use super::{Driver, source, wall_clock};
+use super::{Driver, source};
 use crate::cancel;
 use crate::commit::Submission;
 use crate::limits::CONNECT_TIMEOUT;
@@ -330,7 +330,7 @@ impl Driver {
 
     /// Records how it ended.
     pub(super) fn record_end(&mut self, reason: &CloseReason) {
-        let now = wall_clock();
+        let now = crate::clock::now();
         if self.started {
             let event = Event::SessionEnded {
                 reason: describe(reason),

@@ -1,6 +1,6 @@
 //! Decide, record, answer: what happens between a request and its permit.
 
-use super::{Driver, wall_clock};
+use super::Driver;
 use crate::commit::{Submission, Ticket, Written};
 use crate::limits::DECIDE_INLINE_MAX;
 use crate::services::{BoxFuture, HeldRequest, HoldOutcome};
@@ -436,7 +436,7 @@ impl Driver {
         self.undecided.clear();
         if let Deciding::Holding(holding) = std::mem::replace(&mut self.deciding, Deciding::Idle) {
             let why = Some("the session ended".to_owned());
-            self.approval_step(wall_clock(), holding.request.id, ApprovalStep::Withdrawn, None, why, holding.digest);
+            self.approval_step(crate::clock::now(), holding.request.id, ApprovalStep::Withdrawn, None, why, holding.digest);
         }
     }
 
@@ -460,7 +460,7 @@ impl Driver {
     }
 
     fn store_denial(&self, request: RequestId, error: &StoreError) -> Denial {
-        tracing::warn!(session = %self.peer.session, %error, "a request is refused: it could not be recorded");
+        tracing::debug!(session = %self.peer.session, %error, "a request is refused: it could not be recorded");
         self.denial(
             DenialKind::StoreUnavailable,
             request,

@@ -3,11 +3,11 @@
 use super::super::auth::{Caller, Peer, require};
 use super::super::{AdminState, ApiError, Role};
 use crate::approvals::{ApprovalId, Pending};
-use crate::config::units::now;
 use crate::view;
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::HeaderMap;
+use proxy_io::clock::now;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -2,12 +2,13 @@
 
 use super::super::auth::{Peer, require};
 use super::super::{AdminState, ApiError, Role};
-use crate::config::units::{now, parse_duration, show_time};
+use crate::config::units::{parse_duration, show_time};
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::HeaderMap;
 use identity::{KeyInfo, KeyStoreError, NewKey};
 use proxy_core::{PrincipalKind, Timestamp};
+use proxy_io::clock::now;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

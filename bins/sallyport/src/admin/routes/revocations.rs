@@ -2,12 +2,13 @@
 
 use super::super::auth::{Peer, require};
 use super::super::{AdminState, ApiError, Role};
-use crate::config::units::{now, parse_duration, show_time};
+use crate::config::units::{parse_duration, show_time};
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use identity::{Revocation, RevocationError, Revocations, Revoked};
 use proxy_core::Timestamp;
+use proxy_io::clock::now;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
