@@ -1,22 +1,22 @@
 //! What sessions want recorded, on its way to the log.
 //!
-//! Sessions submit entries and wait for a [`Ticket`]. Where the store does not wait for the disk, they are written at
-//! once, and the ticket is there when it is asked for. Where it does, the committer's task writes them on a blocking
-//! thread, and whatever is submitted meanwhile shares the next write.
+//! Sessions submit entries and wait for a [`Ticket`]. The committer's task runs when every session that was woken with it
+//! has had its turn: what they submitted is one write. Then it resumes each of them itself, which costs less than waking
+//! their tasks. Where the store waits for the disk, the write is made on a blocking thread, and whatever is submitted
+//! meanwhile shares the next one.
 //!
 //! Outcomes do not wait: they ride along with the next write, or go after [`OUTCOME_FLUSH`]. While the store
 //! does not accept they are kept and tried again, in order.
 
-use crate::limits::{OUTCOME_FLUSH, OUTCOMES_WAITING_MAX, UNWRITTEN_MAX};
+use crate::limits::{GATHERED_MAX, OUTCOME_FLUSH, OUTCOMES_WAITING_MAX, UNWRITTEN_MAX};
 use crate::services::Metrics;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use proxy_core::{Accepted, Entry, Event, Ledger, SessionId, StoreError, Timestamp};
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::Notify;
 
 /// Numbers the entries of one session: the next number. Only the committer changes it, when it writes.
@@ -33,21 +33,25 @@ pub struct Submission {
     pub event: Event,
 }
 
-/// What comes of a write, for those who wait for it while another thread writes.
-#[derive(Debug, Default)]
-struct Batch {
-    result: OnceLock<Result<Vec<Accepted>, StoreError>>,
-    wakers: Mutex<Vec<Waker>>,
-}
-
-impl Batch {
-    fn finish(&self, result: Result<Vec<Accepted>, StoreError>) {
-        let _ = self.result.set(result);
-        for waker in self.wakers.lock().drain(..) {
-            waker.wake();
+/// Bytes of an entry that are as long as the caller pleases.
+fn weight(event: &Event) -> usize {
+    match event {
+        Event::Request(request) => {
+            let parameters = request.parameters.iter().map(|parameter| parameter.value.as_ref().map_or(0, Bytes::len));
+            request.statement.len() + parameters.sum::<usize>()
         }
+        _ => 0,
     }
 }
+
+/// Who waits for a [`Ticket`].
+pub trait Resume: Send + Sync {
+    /// The ticket is settled: goes on with it. Called by the committer's task, which is one of the session's worker.
+    fn resume(&self);
+}
+
+/// What comes of a write: not known yet, the log's answer, or why there is none.
+type Settled = OnceLock<Result<Vec<Accepted>, StoreError>>;
 
 /// Entries in order of submission. Each session's get their numbers when they are written.
 #[derive(Debug, Default)]
@@ -105,16 +109,20 @@ impl Waiting {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Gathering {
     /// Outcomes first tried in an earlier write, then what came since.
     waiting: Waiting,
     /// How many of them somebody waits for.
     awaited: usize,
+    /// Bytes of statements and parameters among them.
+    weight: usize,
     /// What these wait on.
-    batch: Arc<Batch>,
-    /// Of the last write that was made at once: its memory is used again.
-    accepted: Vec<Accepted>,
+    settled: Arc<Settled>,
+    /// Who is to be resumed.
+    waiters: Vec<Weak<dyn Resume>>,
+    /// Memory of the list before.
+    spare: Vec<Weak<dyn Resume>>,
 }
 
 /// Writes the entries of one worker's sessions.
@@ -128,51 +136,34 @@ pub struct Committer {
     refused: AtomicU64,
 }
 
-/// What a session waits on: resolves when its entries are in the log, or are refused.
+/// What a session waits on: settled when its entries are in the log, or are refused.
 #[derive(Debug)]
-pub struct Ticket(Awaited);
+pub struct Ticket {
+    settled: Arc<Settled>,
+    from: usize,
+    count: usize,
+}
 
-#[derive(Debug)]
-enum Awaited {
-    /// It was written at once, or refused; `None`: taken.
-    There(Option<Result<Written, StoreError>>),
-    /// Its place among the entries of a batch.
-    Batch { batch: Arc<Batch>, from: usize, count: usize },
+impl Ticket {
+    /// What came of it; `None`: not known yet.
+    #[must_use]
+    pub fn result(&self) -> Option<Result<Written<'_>, StoreError>> {
+        Some(match self.settled.get()? {
+            Ok(accepted) => Ok(Written(accepted.get(self.from..self.from + self.count).unwrap_or_default())),
+            Err(error) => Err(error.clone()),
+        })
+    }
 }
 
 /// A ticket's entries, in the log.
-#[derive(Debug)]
-pub struct Written(Vec<Accepted>);
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a>(&'a [Accepted]);
 
-impl Written {
-    fn part(accepted: &[Accepted], from: usize, count: usize) -> Self {
-        Self(accepted.get(from..from + count).unwrap_or_default().to_vec())
-    }
-
+impl Written<'_> {
     /// The entry that was submitted at this place.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<Accepted> {
         self.0.get(at).copied()
-    }
-}
-
-impl Future for Ticket {
-    type Output = Result<Written, StoreError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (batch, from, count) = match &mut self.get_mut().0 {
-            Awaited::There(result) => return result.take().map_or(Poll::Pending, Poll::Ready),
-            Awaited::Batch { batch, from, count } => (batch, *from, *count),
-        };
-        if batch.result.get().is_none() {
-            batch.wakers.lock().push(cx.waker().clone());
-        }
-        // The batch may have finished between the look and the push.
-        match batch.result.get() {
-            Some(Ok(accepted)) => Poll::Ready(Ok(Written::part(accepted, from, count))),
-            Some(Err(error)) => Poll::Ready(Err(error.clone())),
-            None => Poll::Pending,
-        }
     }
 }
 
@@ -203,23 +194,27 @@ impl Committer {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Submits entries that something waits for. All of them are accepted, or none.
-    pub fn submit(&self, submissions: impl IntoIterator<Item = Submission>) -> Ticket {
+    /// Submits entries that `waiter` waits for. All of them are accepted, or none.
+    pub fn submit(&self, submissions: impl IntoIterator<Item = Submission>, waiter: Weak<dyn Resume>) -> Ticket {
         let mut gathering = self.gathering.lock();
         let from = gathering.waiting.len();
         for submission in submissions {
+            gathering.weight += weight(&submission.event);
             gathering.waiting.push(submission, true);
         }
         let count = gathering.waiting.len() - from;
-        if self.ledger.blocks() {
-            gathering.awaited += count;
-            let batch = gathering.batch.clone();
-            drop(gathering);
-            self.wake.notify_one();
-            return Ticket(Awaited::Batch { batch, from, count });
+        gathering.awaited += count;
+        gathering.waiters.push(waiter);
+        let settled = gathering.settled.clone();
+        if gathering.weight > GATHERED_MAX && !self.ledger.blocks() {
+            self.write_gathered(&mut gathering);
         }
-        let result = self.write_at_once(&mut gathering);
-        Ticket(Awaited::There(Some(result.map(|()| Written::part(&gathering.accepted, from, count)))))
+        let first = gathering.waiters.len() == 1;
+        drop(gathering);
+        if first {
+            self.wake.notify_one();
+        }
+        Ticket { settled, from, count }
     }
 
     /// Submits an entry that nobody waits for.
@@ -240,23 +235,57 @@ impl Committer {
         }
     }
 
-    /// Writes whatever was submitted, once.
+    /// The same, but it is written with what this turn submits rather than at the next tick.
+    pub fn submit_soon(&self, submission: Submission) {
+        self.submit_later(submission);
+        self.wake.notify_one();
+    }
+
+    /// Writes whatever was submitted, once, and resumes who waits for it.
     async fn commit(&self) {
-        let (mut waiting, batch) = {
+        let mut waiters = if self.ledger.blocks() {
+            self.write_blocking().await
+        } else {
             let mut gathering = self.gathering.lock();
-            if gathering.waiting.len() == 0 {
-                return;
-            }
-            if !self.ledger.blocks() {
-                // Nobody waits for what is left; what is refused is kept.
-                drop(self.write_at_once(&mut gathering));
-                return;
-            }
-            let Gathering { waiting, batch, .. } = std::mem::take(&mut *gathering);
-            (waiting, batch)
+            self.write_gathered(&mut gathering);
+            let Gathering { waiters, spare, .. } = &mut *gathering;
+            std::mem::replace(waiters, std::mem::take(spare))
         };
-        let ledger = self.ledger.clone();
+        for waiter in waiters.drain(..) {
+            if let Some(waiter) = waiter.upgrade() {
+                waiter.resume();
+            }
+        }
+        waiters.shrink_to(OUTCOMES_WAITING_MAX);
+        self.gathering.lock().spare = waiters;
+    }
+
+    /// Writes all that waits, into a store that does not wait for the disk. What nobody waits for is kept if it is refused.
+    fn write_gathered(&self, gathering: &mut Gathering) {
+        let Gathering { waiting, awaited, weight, settled, .. } = gathering;
+        (*awaited, *weight) = (0, 0);
         let count = waiting.len();
+        if count == 0 {
+            return;
+        }
+        let mut accepted = Vec::with_capacity(count);
+        let result = waiting.write(&self.ledger, &mut accepted);
+        self.report(count, result.as_ref().err());
+        match &result {
+            Ok(()) => waiting.clear(),
+            Err(_) => waiting.keep_outcomes(),
+        }
+        let _ = std::mem::take(settled).set(result.map(|()| accepted));
+    }
+
+    /// The same into one that does, on a thread that may wait. Returns who is to be resumed.
+    async fn write_blocking(&self) -> Vec<Weak<dyn Resume>> {
+        let Gathering { mut waiting, settled, waiters, .. } = std::mem::take(&mut *self.gathering.lock());
+        let count = waiting.len();
+        if count == 0 {
+            return waiters;
+        }
+        let ledger = self.ledger.clone();
         let written = tokio::task::spawn_blocking(move || {
             let mut accepted = Vec::with_capacity(count);
             let result = waiting.write(&ledger, &mut accepted);
@@ -270,21 +299,8 @@ impl Committer {
         if result.is_err() {
             self.put_back(waiting);
         }
-        batch.finish(result);
-    }
-
-    /// Writes all that waits, into a store that does not wait for the disk. What nobody waits for is kept if it is refused.
-    fn write_at_once(&self, gathering: &mut Gathering) -> Result<(), StoreError> {
-        let Gathering { waiting, accepted, .. } = gathering;
-        accepted.clear();
-        let count = waiting.len();
-        let result = waiting.write(&self.ledger, accepted);
-        self.report(count, result.as_ref().err());
-        match result {
-            Ok(()) => waiting.clear(),
-            Err(_) => waiting.keep_outcomes(),
-        }
-        result
+        let _ = settled.set(result);
+        waiters
     }
 
     fn report(&self, count: usize, error: Option<&StoreError>) {
@@ -337,14 +353,16 @@ impl Committer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Committer, Sequence, Submission};
+    use super::{Committer, Resume, Sequence, Submission};
+    use crate::limits::GATHERED_MAX;
     use crate::services::Metrics;
     use parking_lot::Mutex;
+    use proxy_core::record::{RecordedVerdict, RequestRecord};
     use proxy_core::session::CloseReason;
-    use proxy_core::{Entry, Event, Ledger, SessionId, Store, StoreError, Timestamp};
-    use std::sync::Arc;
+    use proxy_core::{Entry, Event, Ledger, RequestId, RequestKind, SessionId, Store, StoreError, Timestamp};
     use std::sync::atomic::{AtomicBool, Ordering};
-    use tokio::sync::oneshot;
+    use std::sync::{Arc, Weak};
+    use tokio::sync::{Notify, oneshot};
 
     /// Keeps what was written, one vector for each write.
     #[derive(Default)]
@@ -395,6 +413,29 @@ mod tests {
         fn committed(&self, _: usize, _: bool) {}
     }
 
+    /// A session that waits.
+    #[derive(Default)]
+    struct Waiter(Notify);
+
+    impl Resume for Waiter {
+        fn resume(&self) {
+            self.0.notify_one();
+        }
+    }
+
+    /// Submits, and waits as a session does: the indices of the entries.
+    async fn submit<const N: usize>(committer: &Committer, submissions: [Submission; N]) -> Result<Vec<u64>, StoreError> {
+        let waiter = Arc::<Waiter>::default();
+        let weak: Weak<Waiter> = Arc::downgrade(&waiter);
+        let ticket = committer.submit(submissions, weak);
+        while ticket.result().is_none() {
+            waiter.0.notified().await;
+        }
+        let written = ticket.result().expect("it is settled")?;
+        assert!(written.get(N).is_none(), "there are no more than were submitted");
+        Ok((0..N).map(|at| written.get(at).expect("each is accepted").index()).collect())
+    }
+
     /// Runs `test` beside a committer, on one event loop, as a worker does.
     fn with_committer<F: Future<Output = ()>>(blocks: bool, test: impl FnOnce(Arc<Committer>, Arc<Memory>, Sequence) -> F) {
         let store = Arc::new(Memory { blocks, ..Memory::default() });
@@ -417,35 +458,71 @@ mod tests {
         Submission { time: Timestamp::from_seconds(1), session, event: Event::Heartbeat }
     }
 
+    /// An entry with a statement of that length.
+    fn statement(sequence: &Sequence, length: usize) -> Submission {
+        let record = RequestRecord {
+            request: RequestId(1),
+            kind: RequestKind::Query,
+            statement: vec![b'x'; length].into(),
+            parameters: Vec::new(),
+            facts: Arc::default(),
+            verdict: RecordedVerdict::Allow,
+            policies: Arc::default(),
+            policy_version: Arc::from(""),
+            reason: None,
+        };
+        Submission { event: Event::Request(Box::new(record)), ..entry(sequence) }
+    }
+
     #[test]
     fn what_comes_while_the_disk_is_waited_for_shares_a_write() {
         with_committer(true, |committer, store, sequence| async move {
             store.held.store(true, Ordering::SeqCst);
-            let first = committer.submit([entry(&sequence)]);
-            // The task takes it, and waits for the store.
-            while committer.gathering.lock().awaited > 0 {
-                tokio::task::yield_now().await;
-            }
-            let second = committer.submit([entry(&sequence)]);
-            let third = committer.submit([entry(&sequence), entry(&sequence)]);
-            store.held.store(false, Ordering::SeqCst);
-            let (_, second, third) =
-                (first.await.expect("accepted"), second.await.expect("accepted"), third.await.expect("accepted"));
+            let first = submit(&committer, [entry(&sequence)]);
+            let others = async {
+                // The task takes the first, and waits for the store.
+                while committer.gathering.lock().awaited == 0 {
+                    tokio::task::yield_now().await;
+                }
+                while committer.gathering.lock().awaited > 0 {
+                    tokio::task::yield_now().await;
+                }
+                let second = submit(&committer, [entry(&sequence)]);
+                let third = submit(&committer, [entry(&sequence), entry(&sequence)]);
+                let release = async {
+                    while committer.gathering.lock().awaited < 3 {
+                        tokio::task::yield_now().await;
+                    }
+                    store.held.store(false, Ordering::SeqCst);
+                };
+                let (second, third, ()) = tokio::join!(second, third, release);
+                (second, third)
+            };
+            let (first, (second, third)) = tokio::join!(first, others);
+            assert_eq!((first, second, third), (Ok(vec![0]), Ok(vec![1]), Ok(vec![2, 3])));
             assert_eq!(store.numbers(), [vec![0], vec![1, 2, 3]]);
-            assert!(second.get(0).is_some() && second.get(1).is_none());
-            assert!(third.get(1).is_some() && third.get(2).is_none());
-            assert_ne!(second.get(0).map(|a| a.index()), third.get(0).map(|a| a.index()));
         });
     }
 
     #[test]
-    fn what_waits_for_no_disk_is_written_at_once_and_takes_along_what_waited() {
+    fn what_is_submitted_in_one_turn_is_one_write_and_takes_along_what_waited() {
         with_committer(false, |committer, store, sequence| async move {
             committer.submit_later(entry(&sequence));
-            assert_eq!(store.numbers(), [[0; 0]; 0]);
-            let ticket = committer.submit([entry(&sequence)]);
-            assert_eq!(store.numbers(), [[0, 1]]);
-            assert!(ticket.await.expect("accepted").get(0).is_some());
+            let (first, second) = tokio::join!(submit(&committer, [entry(&sequence)]), submit(&committer, [entry(&sequence)]));
+            assert_eq!((first, second), (Ok(vec![1]), Ok(vec![2])));
+            assert_eq!(store.numbers(), [[0, 1, 2]]);
+            assert_eq!(submit(&committer, [entry(&sequence)]).await, Ok(vec![3]));
+            assert_eq!(store.numbers(), [vec![0, 1, 2], vec![3]]);
+        });
+    }
+
+    #[test]
+    fn long_statements_are_not_gathered_without_bound() {
+        with_committer(false, |committer, store, sequence| async move {
+            let long = || submit(&committer, [statement(&sequence, GATHERED_MAX / 2 + 1)]);
+            let (first, second, third) = tokio::join!(long(), long(), long());
+            assert_eq!((first, second, third), (Ok(vec![0]), Ok(vec![1]), Ok(vec![2])));
+            assert_eq!(store.numbers(), [vec![0, 1], vec![2]]);
         });
     }
 
@@ -454,11 +531,12 @@ mod tests {
         with_committer(false, |committer, store, sequence| async move {
             store.full.store(true, Ordering::SeqCst);
             committer.submit_later(entry(&sequence));
-            let refused = committer.submit([entry(&sequence)]).await;
-            assert_eq!(refused.expect_err("the disk is full"), StoreError::DiskFull { free: 0, needed: 1 });
+            committer.submit_soon(entry(&sequence));
+            let refused = submit(&committer, [entry(&sequence)]).await;
+            assert_eq!(refused, Err(StoreError::DiskFull { free: 0, needed: 1 }));
             store.full.store(false, Ordering::SeqCst);
-            committer.submit([entry(&sequence)]).await.expect("accepted");
-            assert_eq!(store.numbers(), [[0, 1]], "the outcome first, and the refused entry left no number");
+            assert_eq!(submit(&committer, [entry(&sequence)]).await, Ok(vec![2]));
+            assert_eq!(store.numbers(), [[0, 1, 2]], "both that nobody waits for, and the refused entry left no number");
         });
     }
 }

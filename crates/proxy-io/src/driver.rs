@@ -6,6 +6,7 @@
 
 mod actions;
 mod decide;
+mod turns;
 mod wakes;
 
 use crate::clock;
@@ -25,14 +26,15 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
+use turns::Turns;
 use wakes::{Ready, Source, Wakes};
 
 /// What a session's task starts with.
@@ -59,14 +61,10 @@ pub struct Setup {
 pub async fn run(setup: Setup) {
     let (control, mailbox) = mpsc::channel(CONTROL_QUEUE);
     setup.services.registry.enter(setup.peer.session, control);
-    let mut driver = Driver::new(setup, mailbox);
-    let mut wakes = Wakes::new();
-    let reason = poll_fn(|cx| {
-        let woken = wakes.begin(cx);
-        driver.poll(&wakes, woken)
-    })
-    .await;
-    driver.finish(reason).await;
+    let turns = Turns::new(setup, mailbox);
+    if let Some((driver, reason)) = poll_fn(|cx| turns.poll(cx)).await {
+        driver.finish(reason).await;
+    }
 }
 
 /// One side of the session.
@@ -110,6 +108,8 @@ struct Driver {
     services: Arc<Services>,
     committer: Arc<Committer>,
     mailbox: mpsc::Receiver<Control>,
+    /// For the committer, which resumes the session.
+    turns: Weak<Turns>,
     /// Which sources are to be polled.
     ready: Ready,
     client: Side,
@@ -194,7 +194,7 @@ fn poll_read(stream: &mut Stream, buffer: &mut BytesMut, cx: &mut Context<'_>) -
 }
 
 impl Driver {
-    fn new(setup: Setup, mailbox: mpsc::Receiver<Control>) -> Self {
+    fn new(setup: Setup, mailbox: mpsc::Receiver<Control>, turns: Weak<Turns>) -> Self {
         let Setup { socket, session, peer, cancel_key, admission, spec, services, committer } = setup;
         let login = services.authenticate.begin(peer.clone());
         let deadline = Instant::now() + spec.login_timeout;
@@ -206,6 +206,7 @@ impl Driver {
             services,
             committer,
             mailbox,
+            turns,
             ready: Ready::ALL,
             client: Side { stream: Some(Stream::Plain(socket)), ..Side::default() },
             upstream: Side::default(),

@@ -24,6 +24,10 @@ pub const OUTCOME_FLUSH: Duration = Duration::from_millis(100);
 /// Outcomes that may wait before they are written by themselves (512).
 pub const OUTCOMES_WAITING_MAX: usize = 512;
 
+/// Bytes of statements and parameters that share one log write (256 KiB): what would be more is written at once, so that no
+/// write is so long that the journal has no room for it because of how many shared it.
+pub const GATHERED_MAX: usize = 256 << 10;
+
 /// Entries kept for another try while the store does not accept (100,000 for a worker).
 pub const UNWRITTEN_MAX: usize = 100_000;
 

@@ -158,7 +158,12 @@ fn run_worker(
         for (spec, bound) in sockets {
             tokio::spawn(accept_loop(spec, bound, services.clone(), committer.clone(), accepting.clone()));
         }
-        committer.run(committing.cancelled()).await;
+        // A task as the sessions are: it has its turn after those that were woken before it. This function's own future
+        // would have it after another look for events.
+        let committed = tokio::spawn(async move { committer.run(committing.cancelled()).await });
+        if committed.await.is_err() {
+            tracing::error!("a worker's committer ended by a panic");
+        }
     });
 }
 

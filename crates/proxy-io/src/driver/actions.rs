@@ -338,8 +338,7 @@ impl Driver {
                 bytes_in: self.upstream.moved,
                 bytes_out: self.client.moved,
             };
-            // Awaited by nobody, but written with the next turn rather than the next tick.
-            drop(self.committer.submit([self.submission(now, event)]));
+            self.committer.submit_soon(self.submission(now, event));
         } else if matches!(reason, CloseReason::LoginRefused | CloseReason::Ended(EndReason::LoginTimeout))
             || self.attempt.is_some()
         {

@@ -89,8 +89,8 @@ impl Driver {
                     }
                     self.decide_batch(tries);
                 }
-                Deciding::Committing { mut ticket, decided } => {
-                    let Poll::Ready(result) = Pin::new(&mut ticket).poll(cx) else {
+                Deciding::Committing { ticket, decided } => {
+                    let Some(result) = ticket.result() else {
                         self.deciding = Deciding::Committing { ticket, decided };
                         return progress;
                     };
@@ -103,8 +103,8 @@ impl Driver {
                     };
                     self.hold_ended(*holding, outcome);
                 }
-                Deciding::Approving { mut ticket, cleared } => {
-                    let Poll::Ready(result) = Pin::new(&mut ticket).poll(cx) else {
+                Deciding::Approving { ticket, cleared } => {
+                    let Some(result) = ticket.result() else {
                         self.deciding = Deciding::Approving { ticket, cleared };
                         return progress;
                     };
@@ -153,7 +153,7 @@ impl Driver {
             }
         }
         if !decided.is_empty() {
-            self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions), decided };
+            self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions, self.turns.clone()), decided };
         }
     }
 
@@ -209,7 +209,7 @@ impl Driver {
         let (mut submissions, mut decided) = (Vec::new(), Vec::new());
         self.push_decided(self.now, request, decision, &mut submissions, &mut decided);
         if !decided.is_empty() {
-            self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions), decided };
+            self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions, self.turns.clone()), decided };
         }
     }
 
@@ -272,7 +272,7 @@ impl Driver {
         self.answer(request.id, Answer::Denied(denial));
     }
 
-    fn committed(&mut self, result: Result<Written, StoreError>, decided: Vec<(Box<Request>, Decision, usize)>) {
+    fn committed(&mut self, result: Result<Written<'_>, StoreError>, decided: Vec<(Box<Request>, Decision, usize)>) {
         let accepted = match result {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -380,7 +380,7 @@ impl Driver {
                 && again.verdict == Verdict::Allow
             {
                 let event = Event::Approval { request: request.id, step, by, reason, digest };
-                let ticket = self.committer.submit([self.submission(now, event)]);
+                let ticket = self.committer.submit([self.submission(now, event)], self.turns.clone());
                 self.deciding = Deciding::Approving { ticket, cleared: Box::new((request, again)) };
                 return;
             }
@@ -407,7 +407,7 @@ impl Driver {
         self.answer(request.id, Answer::Denied(denial));
     }
 
-    fn approved(&mut self, result: Result<Written, StoreError>, request: Box<Request>, decision: Decision) {
+    fn approved(&mut self, result: Result<Written<'_>, StoreError>, request: Box<Request>, decision: Decision) {
         let answer = match result {
             Err(error) => Answer::Denied(self.store_denial(request.id, &error)),
             Ok(accepted) => match accepted.get(0).and_then(|accepted| decision.permit(self.peer.session, &request, &accepted)) {

@@ -31,6 +31,10 @@ pub(super) struct Ready(u8);
 impl Ready {
     pub(super) const ALL: Self = Self(u8::MAX);
 
+    pub(super) fn only(source: Source) -> Self {
+        Self(bit(source))
+    }
+
     pub(super) fn has(self, source: Source) -> bool {
         self.0 & bit(source) != 0
     }
@@ -114,6 +118,13 @@ impl Wakes {
             self.shared.task.lock().clone_from(&self.task);
         }
         Ready(self.shared.woken.swap(0, Ordering::AcqRel))
+    }
+
+    /// Wakes the task itself.
+    pub(super) fn wake_task(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
     }
 
     /// For polling `source`.
