@@ -35,12 +35,19 @@ const BANNED: [(&str, &str); 7] = [
 /// What a protocol crate does without: sockets, runtimes, clocks, logs.
 const NOT_IN_PROTOCOLS: [&str; 9] = ["tokio", "tokio-util", "mio", "socket2", "tracing", "log", "rand", "getrandom", "rustls"];
 
+/// Where each dependency has a line that says why.
+const REASONS: &str = "docs/adr/0001-dependencies.md";
+
 /// Words that a protocol crate's own code does without. Tests may use them.
 const NOT_IN_PROTOCOL_CODE: [&str; 7] =
     ["SystemTime::now", "Instant::now", "std::net::", "std::fs::", "println!", "eprintln!", "std::thread"];
 
 pub(crate) fn run() -> Result<(), Failure> {
-    let mut findings = directions(&metadata()?)?;
+    let metadata = metadata()?;
+    let mut findings = directions(&metadata)?;
+    let reasons = root().join(REASONS);
+    let text = std::fs::read_to_string(&reasons).map_err(|error| Failure::File(reasons, error))?;
+    findings.extend(unexplained(&metadata, &text)?);
     findings.extend(banned()?);
     findings.extend(protocol_code()?);
     if findings.is_empty() { Ok(()) } else { Err(Failure::Findings(findings)) }
@@ -84,6 +91,22 @@ fn directions(metadata: &Value) -> Result<Vec<String>, Failure> {
         }
     }
     Ok(findings)
+}
+
+/// Dependencies, those for tests too, that no row of the table in `reasons` names.
+fn unexplained(metadata: &Value, reasons: &str) -> Result<Vec<String>, Failure> {
+    let rows = reasons.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let named: BTreeSet<&str> = rows.flat_map(|names| names.split(", ")).collect();
+    let missing = |what: &str| Failure::Metadata(format!("no {what}"));
+    let mut findings = BTreeSet::new();
+    for package in metadata["packages"].as_array().ok_or_else(|| missing("packages"))? {
+        for dependency in package["dependencies"].as_array().ok_or_else(|| missing("dependencies"))? {
+            // Our own have a path, and no source.
+            let name = dependency["name"].as_str().filter(|name| !dependency["source"].is_null() && !named.contains(name));
+            findings.extend(name.map(|name| format!("{REASONS} does not say why {name}, and not another")));
+        }
+    }
+    Ok(findings.into_iter().collect())
 }
 
 /// What the shipped binary is built from, however far away.
@@ -163,6 +186,18 @@ mod tests {
         if let Err(failure) = run() {
             panic!("{failure}");
         }
+    }
+
+    #[test]
+    fn a_dependency_without_a_reason_is_found() {
+        let metadata = serde_json::json!({ "packages": [{ "name": "proxy-io", "dependencies": [
+            { "name": "tokio", "source": "registry" },
+            { "name": "tokio-util", "source": "registry" },
+            { "name": "leftpad", "source": "registry", "kind": "dev" },
+            { "name": "proxy-core", "source": null },
+        ] }] });
+        let findings = unexplained(&metadata, "| crate | why |\n| tokio, tokio-util | leftpad |\n").unwrap();
+        assert_eq!(findings, ["docs/adr/0001-dependencies.md does not say why leftpad, and not another"]);
     }
 
     #[test]
