@@ -341,9 +341,9 @@ impl Committer {
         loop {
             tokio::select! {
                 biased;
+                () = &mut until => break,
                 () = self.wake.notified() => {}
                 _ = tick.tick() => {}
-                () = &mut until => break,
             }
             self.commit().await;
         }
