@@ -58,13 +58,21 @@ fn metadata() -> Result<Value, Failure> {
     serde_json::from_str(&text).map_err(|error| Failure::Metadata(error.to_string()))
 }
 
-/// Each crate of the workspace with its direct dependencies, those for tests apart.
-fn direct(metadata: &Value) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+/// Each crate of the workspace with what cargo says of its direct dependencies.
+fn packages(metadata: &Value) -> Result<Vec<(&str, &Vec<Value>)>, Failure> {
     let missing = |what: &str| Failure::Metadata(format!("no {what}"));
-    let mut crates = BTreeMap::new();
+    let mut packages = Vec::new();
     for package in metadata["packages"].as_array().ok_or_else(|| missing("packages"))? {
         let name = package["name"].as_str().ok_or_else(|| missing("name"))?;
-        let all = package["dependencies"].as_array().ok_or_else(|| missing("dependencies"))?;
+        packages.push((name, package["dependencies"].as_array().ok_or_else(|| missing("dependencies"))?));
+    }
+    Ok(packages)
+}
+
+/// Each crate of the workspace with its direct dependencies, those for tests apart.
+fn direct(metadata: &Value) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+    let mut crates = BTreeMap::new();
+    for (name, all) in packages(metadata)? {
         let shipped = all.iter().filter(|dependency| dependency["kind"].as_str() != Some("dev"));
         let names = shipped.filter_map(|dependency| dependency["name"].as_str().map(str::to_owned));
         crates.insert(name.to_owned(), names.collect());
@@ -97,10 +105,9 @@ fn directions(metadata: &Value) -> Result<Vec<String>, Failure> {
 fn unexplained(metadata: &Value, reasons: &str) -> Result<Vec<String>, Failure> {
     let rows = reasons.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     let named: BTreeSet<&str> = rows.flat_map(|names| names.split(", ")).collect();
-    let missing = |what: &str| Failure::Metadata(format!("no {what}"));
     let mut findings = BTreeSet::new();
-    for package in metadata["packages"].as_array().ok_or_else(|| missing("packages"))? {
-        for dependency in package["dependencies"].as_array().ok_or_else(|| missing("dependencies"))? {
+    for (_, dependencies) in packages(metadata)? {
+        for dependency in dependencies {
             // Our own have a path, and no source.
             let name = dependency["name"].as_str().filter(|name| !dependency["source"].is_null() && !named.contains(name));
             findings.extend(name.map(|name| format!("{REASONS} does not say why {name}, and not another")));

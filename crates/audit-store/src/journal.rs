@@ -40,6 +40,7 @@ pub(crate) const RECORD_HEAD: usize = 44;
 const ALIGN: usize = 8;
 /// What a file system reads before it changes a part of it (4 KiB).
 const BLOCK: u64 = 4_096;
+const _: () = assert!((RECORDS_AT as u64).is_multiple_of(BLOCK), "the first record begins a block");
 /// Memory that a chunk begins with (16 KiB): most have 64 short entries in the end.
 const CHUNK_ROOM: usize = 16 << 10;
 
@@ -85,8 +86,6 @@ pub(crate) struct Journal {
     active: usize,
     secret: Secret,
     at: u64,
-    /// Up to where whole blocks were written since the half was begun: nothing behind it is in the kernel's memory for sure.
-    whole: u64,
     /// The index after the last entry of the other half, until the database has them on the disk.
     full: Option<u64>,
 }
@@ -110,16 +109,8 @@ impl Journal {
         })();
         let halves = made.map_err(|e| failed(dir, &e))?;
         let files = Files { dir: dir.to_owned(), halves, dirty: [const { AtomicBool::new(false) }; 2] };
-        let mut journal = Self {
-            files: Arc::new(files),
-            log_id,
-            size,
-            active: 1,
-            secret: Secret::default(),
-            at: size,
-            whole: size,
-            full: None,
-        };
+        let mut journal =
+            Self { files: Arc::new(files), log_id, size, active: 1, secret: Secret::default(), at: size, full: None };
         journal.clear()?;
         Ok(journal)
     }
@@ -147,7 +138,6 @@ impl Journal {
         self.active = other;
         self.secret = Secret::new(drawn);
         self.at = RECORDS_AT as u64;
-        self.whole = self.at;
         Ok(())
     }
 
@@ -177,7 +167,8 @@ impl Journal {
         let Secret { salt, mark } = self.secret;
         let end = self.at + length;
         // A block that is begun is written to its end: of a part of it, the kernel would have to read the rest first.
-        let until = if end > self.whole { end.next_multiple_of(BLOCK).min(self.size) } else { end };
+        let begun = self.at.next_multiple_of(BLOCK);
+        let until = if end > begun { end.next_multiple_of(BLOCK).min(self.size) } else { end };
         let fill = usize::try_from(until - self.at).unwrap_or_default().saturating_sub(RECORD_HEAD + body);
         batch.with_record(&beside, fill, |record| {
             let Some((head, rest)) = record.split_first_chunk_mut::<RECORD_HEAD>() else { return Ok(()) };
@@ -194,7 +185,6 @@ impl Journal {
             self.write(self.active, record, self.at)
         })?;
         self.at = end;
-        self.whole = self.whole.max(until);
         Ok(None)
     }
 

@@ -24,7 +24,7 @@ use crate::limits::{INDEX_INTERVAL, MOVE_ENOUGH, MOVE_INTERVAL, REOPEN_WAIT, TAI
 use crate::log;
 use crate::options::{Durability, Options, Recovery};
 use crate::reader::Reader;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use proxy_core::{Entry, Store, StoreError};
 use rocksdb::WriteBatch;
 use std::cell::RefCell;
@@ -310,6 +310,17 @@ impl Shared {
         Ok(first)
     }
 
+    /// The writer, while entries are accepted. Asked under its lock: whoever refuses them may be waiting for it to open the
+    /// store anew.
+    fn accepting_writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let writer = self.writer.lock();
+        if self.accepting.load(Ordering::Acquire) {
+            return Ok(writer);
+        }
+        drop(writer);
+        Err(self.trouble())
+    }
+
     /// Gives indices and writes: all or nothing.
     fn write(&self, batch: &mut Batch, count: u64) -> Result<u64, StoreError> {
         let size = batch.size();
@@ -317,12 +328,7 @@ impl Shared {
             self.look_at_space();
         }
         loop {
-            let mut writer = self.writer.lock();
-            // Asked again under the lock: whoever set it may be waiting for it to open the store anew.
-            if !self.accepting.load(Ordering::Acquire) {
-                drop(writer);
-                return Err(self.trouble());
-            }
+            let mut writer = self.accepting_writer()?;
             let Writer { journal: Some(journal), next, pending, .. } = &mut *writer else {
                 drop(writer);
                 return Err(self.trouble());
@@ -357,11 +363,7 @@ impl Shared {
     /// The same for a batch that the journal has no room for: into the database's files, behind all that came before it.
     fn write_long(&self, batch: &mut Batch, count: u64) -> Result<u64, StoreError> {
         let _turn = self.moving.lock();
-        let mut writer = self.writer.lock();
-        if !self.accepting.load(Ordering::Acquire) {
-            drop(writer);
-            return Err(self.trouble());
-        }
+        let mut writer = self.accepting_writer()?;
         let Writer { db: Some(db), next, pending, .. } = &mut *writer else {
             drop(writer);
             return Err(self.trouble());

@@ -72,20 +72,22 @@ impl Waiting {
         self.owners.push((sequence, awaited));
     }
 
-    fn write(&mut self, ledger: &Ledger, accepted: &mut Vec<Accepted>) -> Result<(), StoreError> {
+    /// All of them, or none.
+    fn write(&mut self, ledger: &Ledger) -> Result<Vec<Accepted>, StoreError> {
         for (entry, (sequence, _)) in self.entries.iter_mut().zip(&self.owners) {
             if let (Some((_, number)), Some(sequence)) = (&mut entry.session, sequence) {
                 *number = sequence.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let result = ledger.commit(&self.entries, accepted);
+        let mut accepted = Vec::with_capacity(self.len());
+        let result = ledger.commit(&self.entries, &mut accepted);
         if result.is_err() {
             // Nothing was written: the numbers are free again.
             for sequence in self.owners.iter().filter_map(|(sequence, _)| sequence.as_ref()) {
                 sequence.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        result
+        result.map(|()| accepted)
     }
 
     /// Forgets all; memory that a long refusal has taken is given back.
@@ -113,16 +115,12 @@ impl Waiting {
 struct Gathering {
     /// Outcomes first tried in an earlier write, then what came since.
     waiting: Waiting,
-    /// How many of them somebody waits for.
-    awaited: usize,
-    /// Bytes of statements and parameters among them.
+    /// Bytes of statements and parameters that somebody waits for.
     weight: usize,
     /// What these wait on.
     settled: Arc<Settled>,
     /// Who is to be resumed.
     waiters: Vec<Weak<dyn Resume>>,
-    /// Memory of the list before.
-    spare: Vec<Weak<dyn Resume>>,
 }
 
 /// Writes the entries of one worker's sessions.
@@ -203,7 +201,6 @@ impl Committer {
             gathering.waiting.push(submission, true);
         }
         let count = gathering.waiting.len() - from;
-        gathering.awaited += count;
         gathering.waiters.push(waiter);
         let settled = gathering.settled.clone();
         if gathering.weight > GATHERED_MAX && !self.ledger.blocks() {
@@ -241,41 +238,38 @@ impl Committer {
         self.wake.notify_one();
     }
 
-    /// Writes whatever was submitted, once, and resumes who waits for it.
-    async fn commit(&self) {
-        let mut waiters = if self.ledger.blocks() {
-            self.write_blocking().await
+    /// Writes whatever was submitted, once, and resumes who waits for it. `waiters` is empty: its memory is used again.
+    async fn commit(&self, waiters: &mut Vec<Weak<dyn Resume>>) {
+        if self.ledger.blocks() {
+            *waiters = self.write_blocking().await;
         } else {
             let mut gathering = self.gathering.lock();
             self.write_gathered(&mut gathering);
-            let Gathering { waiters, spare, .. } = &mut *gathering;
-            std::mem::replace(waiters, std::mem::take(spare))
-        };
+            std::mem::swap(&mut gathering.waiters, waiters);
+        }
         for waiter in waiters.drain(..) {
             if let Some(waiter) = waiter.upgrade() {
                 waiter.resume();
             }
         }
         waiters.shrink_to(OUTCOMES_WAITING_MAX);
-        self.gathering.lock().spare = waiters;
     }
 
     /// Writes all that waits, into a store that does not wait for the disk. What nobody waits for is kept if it is refused.
     fn write_gathered(&self, gathering: &mut Gathering) {
-        let Gathering { waiting, awaited, weight, settled, .. } = gathering;
-        (*awaited, *weight) = (0, 0);
+        let Gathering { waiting, weight, settled, .. } = gathering;
+        *weight = 0;
         let count = waiting.len();
         if count == 0 {
             return;
         }
-        let mut accepted = Vec::with_capacity(count);
-        let result = waiting.write(&self.ledger, &mut accepted);
+        let result = waiting.write(&self.ledger);
         self.report(count, result.as_ref().err());
         match &result {
-            Ok(()) => waiting.clear(),
+            Ok(_) => waiting.clear(),
             Err(_) => waiting.keep_outcomes(),
         }
-        let _ = std::mem::take(settled).set(result.map(|()| accepted));
+        let _ = std::mem::take(settled).set(result);
     }
 
     /// The same into one that does, on a thread that may wait. Returns who is to be resumed.
@@ -286,11 +280,7 @@ impl Committer {
             return waiters;
         }
         let ledger = self.ledger.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            let mut accepted = Vec::with_capacity(count);
-            let result = waiting.write(&ledger, &mut accepted);
-            (result.map(|()| accepted), waiting)
-        });
+        let written = tokio::task::spawn_blocking(move || (waiting.write(&ledger), waiting));
         let (result, waiting) = match written.await {
             Ok(written) => written,
             Err(error) => (Err(StoreError::Io(error.to_string())), Waiting::default()),
@@ -328,7 +318,7 @@ impl Committer {
         let mut gathering = self.gathering.lock();
         let meanwhile = std::mem::take(&mut gathering.waiting);
         // Tickets of the batch being gathered count from its front: then older entries go behind it.
-        let (mut first, second) = if gathering.awaited == 0 { (kept, meanwhile) } else { (meanwhile, kept) };
+        let (mut first, second) = if gathering.waiters.is_empty() { (kept, meanwhile) } else { (meanwhile, kept) };
         first.append(second);
         gathering.waiting = first;
     }
@@ -338,6 +328,7 @@ impl Committer {
         tokio::pin!(until);
         let mut tick = tokio::time::interval(OUTCOME_FLUSH);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut waiters = Vec::new();
         loop {
             tokio::select! {
                 biased;
@@ -345,9 +336,9 @@ impl Committer {
                 () = self.wake.notified() => {}
                 _ = tick.tick() => {}
             }
-            self.commit().await;
+            self.commit(&mut waiters).await;
         }
-        self.commit().await;
+        self.commit(&mut waiters).await;
     }
 }
 
@@ -481,16 +472,16 @@ mod tests {
             let first = submit(&committer, [entry(&sequence)]);
             let others = async {
                 // The task takes the first, and waits for the store.
-                while committer.gathering.lock().awaited == 0 {
+                while committer.gathering.lock().waiters.is_empty() {
                     tokio::task::yield_now().await;
                 }
-                while committer.gathering.lock().awaited > 0 {
+                while !committer.gathering.lock().waiters.is_empty() {
                     tokio::task::yield_now().await;
                 }
                 let second = submit(&committer, [entry(&sequence)]);
                 let third = submit(&committer, [entry(&sequence), entry(&sequence)]);
                 let release = async {
-                    while committer.gathering.lock().awaited < 3 {
+                    while committer.gathering.lock().waiters.len() < 2 {
                         tokio::task::yield_now().await;
                     }
                     store.held.store(false, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! One task per session: reads, feeds the state machine, carries out its actions, writes.
 //!
-//! The task is one `poll` function that makes progress on everything that can: control messages, the answer
+//! Turns are given by the task and by the committer ([`turns`]). A turn is one `poll` function that makes progress on everything that can: control messages, the answer
 //! that is awaited, writes, reads. It polls only what woke it ([`wakes`]), and reads from a peer only while the
 //! other takes what it is sent.
 

@@ -3,7 +3,8 @@
 use super::wakes::Source;
 use super::{Driver, source};
 use crate::cancel;
-use crate::commit::Submission;
+use crate::clock;
+use crate::commit::{Submission, Ticket};
 use crate::limits::CONNECT_TIMEOUT;
 use crate::registry::LiveSession;
 use crate::services::{LoginConversation, LoginStep, Opened, UpstreamEndpoint};
@@ -84,6 +85,11 @@ impl Driver {
     /// An entry of this session.
     pub(super) fn submission(&self, time: Timestamp, event: Event) -> Submission {
         Submission { time, session: Some((self.peer.session, self.sequence.clone())), event }
+    }
+
+    /// For entries that the session waits for: it is resumed when they are in the log, or refused.
+    pub(super) fn submit(&self, submissions: impl IntoIterator<Item = Submission>) -> Ticket {
+        self.committer.submit(submissions, self.turns.clone())
     }
 
     pub(super) fn submit_later(&self, now: Timestamp, event: Event) {
@@ -330,7 +336,7 @@ impl Driver {
 
     /// Records how it ended.
     pub(super) fn record_end(&mut self, reason: &CloseReason) {
-        let now = crate::clock::now();
+        let now = clock::now();
         if self.started {
             let event = Event::SessionEnded {
                 reason: describe(reason),

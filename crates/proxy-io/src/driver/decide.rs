@@ -1,6 +1,7 @@
 //! Decide, record, answer: what happens between a request and its permit.
 
 use super::Driver;
+use crate::clock;
 use crate::commit::{Submission, Ticket, Written};
 use crate::limits::DECIDE_INLINE_MAX;
 use crate::services::{BoxFuture, HeldRequest, HoldOutcome};
@@ -153,7 +154,7 @@ impl Driver {
             }
         }
         if !decided.is_empty() {
-            self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions, self.turns.clone()), decided };
+            self.deciding = Deciding::Committing { ticket: self.submit(submissions), decided };
         }
     }
 
@@ -209,7 +210,7 @@ impl Driver {
         let (mut submissions, mut decided) = (Vec::new(), Vec::new());
         self.push_decided(self.now, request, decision, &mut submissions, &mut decided);
         if !decided.is_empty() {
-            self.deciding = Deciding::Committing { ticket: self.committer.submit(submissions, self.turns.clone()), decided };
+            self.deciding = Deciding::Committing { ticket: self.submit(submissions), decided };
         }
     }
 
@@ -380,7 +381,7 @@ impl Driver {
                 && again.verdict == Verdict::Allow
             {
                 let event = Event::Approval { request: request.id, step, by, reason, digest };
-                let ticket = self.committer.submit([self.submission(now, event)], self.turns.clone());
+                let ticket = self.submit([self.submission(now, event)]);
                 self.deciding = Deciding::Approving { ticket, cleared: Box::new((request, again)) };
                 return;
             }
@@ -436,7 +437,7 @@ impl Driver {
         self.undecided.clear();
         if let Deciding::Holding(holding) = std::mem::replace(&mut self.deciding, Deciding::Idle) {
             let why = Some("the session ended".to_owned());
-            self.approval_step(crate::clock::now(), holding.request.id, ApprovalStep::Withdrawn, None, why, holding.digest);
+            self.approval_step(clock::now(), holding.request.id, ApprovalStep::Withdrawn, None, why, holding.digest);
         }
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use proxy_core::CloseReason;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
@@ -32,7 +32,7 @@ enum End {
 
 impl Turns {
     pub(super) fn new(setup: Setup, mailbox: mpsc::Receiver<Control>) -> Arc<Self> {
-        Arc::new_cyclic(|turns: &std::sync::Weak<Self>| {
+        Arc::new_cyclic(|turns: &Weak<Self>| {
             let driver = Some(Driver::new(setup, mailbox, turns.clone()));
             Self(Mutex::new(State { driver, wakes: Wakes::new(), end: None }))
         })
