@@ -58,12 +58,15 @@ scratch() {
   if [ -z "${KEEP:-}" ]; then on_exit rm -rf "$SCRATCH"; else on_exit say "kept: $SCRATCH"; fi
 }
 
-# free_port: a TCP port on loopback that nobody listens on, below the range that the system gives out itself.
+# free_port [COUNT]: TCP ports on loopback that nobody listens on, on one line, each another, below the range that the
+# system gives out itself.
 free_port() {
-  local port
+  local count=${1:-1} port ports=()
   for _ in {1..200}; do
     port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
-    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then echo "$port"; return 0; fi
+    case " ${ports[*]-} " in *" $port "*) continue ;; esac
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then ports+=("$port"); fi
+    if [ "${#ports[@]}" = "$count" ]; then echo "${ports[@]}"; return 0; fi
   done
   die "no free port on 127.0.0.1"
 }
