@@ -1,8 +1,9 @@
 //! Messages → requests and facts for policy. SQL itself is read by the policy engine: this layer hands over
 //! the text as it came.
 
+use crate::error::Malformed;
 use crate::frame::slice_of;
-use crate::message::{Bind, FunctionCall};
+use crate::message::{BindLayout, FunctionCall};
 use crate::types::FormatCode;
 use bytes::Bytes;
 use proxy_core::{Facts, Object, ObjectKind, Operation, Parameter, Request, RequestId, RequestKind, Statement, ValueFormat};
@@ -48,14 +49,17 @@ pub fn function_call(id: RequestId, call: &FunctionCall<'_>, frame: &Bytes) -> R
 }
 
 /// A portal's parameters: values that share the frame's memory, with formats as the codes expand.
-#[must_use]
-pub fn parameters(bind: &Bind<'_>, types: &[u32], frame: &Bytes) -> Vec<Parameter> {
-    let parameters = bind.parameters.iter().enumerate().map(|(at, value)| Parameter {
-        value: value.map(|value| slice_of(frame, value)),
-        format: value_format(bind.format_of(at)),
-        type_id: types.get(at).copied().unwrap_or(0),
-    });
-    parameters.collect()
+///
+/// # Errors
+/// [`Malformed`]: none, of a layout that was checked.
+pub fn parameters(bind: &BindLayout<'_>, types: &[u32], frame: &Bytes) -> Result<Vec<Parameter>, Malformed> {
+    let mut parameters = Vec::with_capacity(bind.count);
+    for (at, parameter) in bind.parameters().enumerate() {
+        let (format, value) = parameter?;
+        let value = value.map(|value| slice_of(frame, value));
+        parameters.push(Parameter { value, format: value_format(format), type_id: types.get(at).copied().unwrap_or(0) });
+    }
+    Ok(parameters)
 }
 
 /// The format of a value. Codes that the protocol does not define are refused by the server.

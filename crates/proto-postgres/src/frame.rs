@@ -12,6 +12,9 @@ pub const HEADER: usize = 5;
 /// Longest frame, header included: the server's `PQ_LARGE_MESSAGE_LIMIT` is `MaxAllocSize - 1`.
 pub const FRAME_MAX: usize = 0x3fff_ffff + 1;
 
+/// Bytes in which the end of a string is looked for one by one.
+const NEAR: usize = 16;
+
 /// A frame's type and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -204,7 +207,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed::MissingNul`].
     pub fn cstr(&mut self) -> Result<&'a [u8], Malformed> {
-        let at = memchr(0, self.rest).ok_or(Malformed::MissingNul)?;
+        // Names are short, and most are empty; texts are long.
+        let near = self.rest.iter().take(NEAR).position(|byte| *byte == 0);
+        let at = near.or_else(|| memchr(0, self.rest)).ok_or(Malformed::MissingNul)?;
         let text = self.take(at)?;
         self.take(1)?;
         Ok(text)

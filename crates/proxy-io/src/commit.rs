@@ -8,6 +8,7 @@
 //! Outcomes do not wait: they ride along with the next write, or go after [`OUTCOME_FLUSH`]. While the store
 //! does not accept they are kept and tried again, in order.
 
+use crate::clock;
 use crate::limits::{GATHERED_MAX, OUTCOME_FLUSH, OUTCOMES_WAITING_MAX, UNWRITTEN_MAX};
 use crate::services::Metrics;
 use bytes::Bytes;
@@ -46,8 +47,9 @@ fn weight(event: &Event) -> usize {
 
 /// Who waits for a [`Ticket`].
 pub trait Resume: Send + Sync {
-    /// The ticket is settled: goes on with it. Called by the committer's task, which is one of the session's worker.
-    fn resume(&self);
+    /// The ticket is settled, and it is `now`: goes on with it. Called by the committer's task, which is one of the session's
+    /// worker.
+    fn resume(&self, now: Timestamp);
 }
 
 /// What comes of a write: not known yet, the log's answer, or why there is none.
@@ -247,9 +249,13 @@ impl Committer {
             self.write_gathered(&mut gathering);
             std::mem::swap(&mut gathering.waiters, waiters);
         }
+        if waiters.is_empty() {
+            return;
+        }
+        let now = clock::now();
         for waiter in waiters.drain(..) {
             if let Some(waiter) = waiter.upgrade() {
-                waiter.resume();
+                waiter.resume(now);
             }
         }
         waiters.shrink_to(OUTCOMES_WAITING_MAX);
@@ -409,7 +415,7 @@ mod tests {
     struct Waiter(Notify);
 
     impl Resume for Waiter {
-        fn resume(&self) {
+        fn resume(&self, _: Timestamp) {
             self.0.notify_one();
         }
     }

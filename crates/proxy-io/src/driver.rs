@@ -9,14 +9,15 @@ mod decide;
 mod turns;
 mod wakes;
 
+use crate::Committer;
 use crate::clock;
+use crate::commit::{Sequence, Submission};
 use crate::limits::{CLOSE_TIMEOUT, CONTROL_QUEUE, OUTPUT_HIGH_WATER, PENDING_INPUT_MAX, POOLED_BUFFERS, READ_BUFFER};
 use crate::output::Output;
 use crate::registry::Control;
 use crate::services::{LoginConversation, Opened, PeerInfo, Services};
 use crate::socket::{Socket, Stream};
 use crate::worker::ListenerSpec;
-use crate::{Committer, commit::Sequence};
 use bytes::BytesMut;
 use proxy_core::session::{CancelKey, CloseReason, EndReason, Input, LoginAttempt, Peer, Session, TlsInfo};
 use proxy_core::{Request, SessionAuthorizer, Timestamp};
@@ -83,19 +84,37 @@ struct Side {
     moved: u64,
 }
 
-/// Timers of a session, by what they are for. One `Sleep` waits for the earliest.
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy)]
+enum Deadline {
+    Login,
+    Expiry,
+    Session,
+    Closing,
+}
+
+/// Timers of a session. One `Sleep` waits for the earliest.
 #[derive(Debug, Default)]
 struct Deadlines {
-    login: Option<Instant>,
-    expiry: Option<Instant>,
-    session: Option<Instant>,
-    closing: Option<Instant>,
+    at: [Option<Instant>; 4],
+    /// One was set since the timer was.
+    changed: bool,
 }
 
 impl Deadlines {
+    fn set(&mut self, deadline: Deadline, at: Option<Instant>) {
+        self.at[deadline as usize] = at;
+        self.changed = true;
+    }
+
+    /// Whether it is over at that time: it is not set any more then.
+    fn take_due(&mut self, deadline: Deadline, at: Instant) -> bool {
+        self.at[deadline as usize].take_if(|due| *due <= at).is_some()
+    }
+
     /// The earliest.
     fn next(&self) -> Option<Instant> {
-        [self.login, self.expiry, self.session, self.closing].into_iter().flatten().min()
+        self.at.iter().flatten().min().copied()
     }
 }
 
@@ -126,6 +145,9 @@ struct Driver {
     /// Requests to be decided, in order.
     undecided: VecDeque<Box<Request>>,
     deciding: decide::Deciding,
+    /// Memory for what is submitted, and for what was: used for each statement, and empty in between.
+    submissions: Vec<Submission>,
+    decided: Vec<decide::Decided>,
     sequence: Sequence,
     requests: Arc<AtomicU64>,
     started: bool,
@@ -176,7 +198,10 @@ fn source(peer: Peer) -> Source {
 
 /// What one read found.
 enum Read {
+    /// Bytes; whether more are there is not known.
     Some,
+    /// Bytes, and no more for now.
+    Last,
     End,
 }
 
@@ -184,7 +209,7 @@ fn poll_read(stream: &mut Stream, buffer: &mut BytesMut, cx: &mut Context<'_>) -
     lease(buffer);
     match poll_read_buf(Pin::new(stream), cx, buffer) {
         Poll::Ready(Ok(0)) => Poll::Ready(Ok(Read::End)),
-        Poll::Ready(Ok(_)) => Poll::Ready(Ok(Read::Some)),
+        Poll::Ready(Ok(_)) => Poll::Ready(Ok(if stream.is_drained(cx) { Read::Last } else { Read::Some })),
         Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         Poll::Pending => {
             give_back(buffer);
@@ -198,6 +223,8 @@ impl Driver {
         let Setup { socket, session, peer, cancel_key, admission, spec, services, committer } = setup;
         let login = services.authenticate.begin(peer.clone());
         let deadline = Instant::now() + spec.login_timeout;
+        let mut deadlines = Deadlines::default();
+        deadlines.set(Deadline::Login, Some(deadline));
         Self {
             session,
             peer,
@@ -220,11 +247,13 @@ impl Driver {
             operation: None,
             undecided: VecDeque::new(),
             deciding: decide::Deciding::Idle,
+            submissions: Vec::new(),
+            decided: Vec::new(),
             sequence: Sequence::default(),
             requests: Arc::default(),
             started: false,
             login_recorded: false,
-            deadlines: Deadlines { login: Some(deadline), ..Deadlines::default() },
+            deadlines,
             sleep: Box::pin(tokio::time::sleep_until(deadline)),
             closing: None,
             now: clock::now(),
@@ -233,8 +262,8 @@ impl Driver {
     }
 
     /// Makes all the progress that can be made; `Ready` when the session is over.
-    fn poll(&mut self, wakes: &Wakes, woken: Ready) -> Poll<CloseReason> {
-        self.now = clock::now();
+    fn poll(&mut self, now: Timestamp, wakes: &Wakes, woken: Ready) -> Poll<CloseReason> {
+        self.now = now;
         self.ready.add(woken);
         self.client.blocked &= !woken.has(Source::Client);
         self.upstream.blocked &= !woken.has(Source::Upstream);
@@ -251,24 +280,36 @@ impl Driver {
             if let Some(reason) = self.over() {
                 return Poll::Ready(reason);
             }
-            if !progress {
+            let again = self.deadlines.changed || (progress && self.has_more());
+            if !again {
                 return Poll::Pending;
             }
         }
     }
 
+    /// Whether another round may find something to do, now that one has had its effects. Mailbox and timer are always
+    /// asked until they have nothing.
+    fn has_more(&self) -> bool {
+        let unread = |side: &Side| !side.offered && !side.buffer.is_empty();
+        let unsent = |side: &Side| side.stream.is_some() && !side.blocked && !side.output.is_empty();
+        let polled = [Source::Client, Source::Upstream, Source::Answer].into_iter().any(|source| self.ready.has(source));
+        polled || self.is_undecided() || [&self.client, &self.upstream].into_iter().any(|side| unread(side) || unsent(side))
+    }
+
+    /// Whether a request can be decided.
+    fn is_undecided(&self) -> bool {
+        !self.undecided.is_empty() && matches!(self.deciding, decide::Deciding::Idle)
+    }
+
     /// What the session waits for: an operation, a decision.
     fn poll_answer(&mut self, wakes: &Wakes) -> bool {
-        let undecided = !self.undecided.is_empty() && matches!(self.deciding, decide::Deciding::Idle);
-        if !self.ready.has(Source::Answer) && !undecided {
+        if !self.ready.has(Source::Answer) && !self.is_undecided() {
             return false;
         }
+        // Each is polled until it has nothing, or is over. What begins meanwhile sets the mark again.
+        self.ready.clear(Source::Answer);
         let mut cx = wakes.context(Source::Answer);
-        let progress = self.poll_operation(&mut cx) | self.poll_decision(&mut cx);
-        if !progress {
-            self.ready.clear(Source::Answer);
-        }
-        progress
+        self.poll_operation(&mut cx) | self.poll_decision(&mut cx)
     }
 
     /// The reason, when the session is closing and nothing is left to write.
@@ -367,10 +408,13 @@ impl Driver {
     fn poll_deadlines(&mut self, wakes: &Wakes) -> bool {
         let mut progress = false;
         loop {
+            let due = self.ready.has(Source::Timer);
+            if !std::mem::take(&mut self.deadlines.changed) && !due {
+                return progress;
+            }
             let Some(next) = self.deadlines.next() else { return progress };
             // A timer that is set for earlier is left: when it goes off, it is set for what is next then. So a
             // deadline that every request puts off costs nothing.
-            let due = self.ready.has(Source::Timer);
             if next < self.sleep.deadline() || (due && next != self.sleep.deadline()) {
                 self.sleep.as_mut().reset(next);
             } else if !due {
@@ -387,8 +431,7 @@ impl Driver {
     }
 
     fn deadline_passed(&mut self, at: Instant) {
-        let due = |deadline: &mut Option<Instant>| deadline.is_some_and(|d| d <= at) && deadline.take().is_some();
-        if due(&mut self.deadlines.closing) {
+        if self.deadlines.take_due(Deadline::Closing, at) {
             // The peer does not take what is left: it is dropped.
             self.client.output = Output::default();
             self.upstream.output = Output::default();
@@ -396,10 +439,10 @@ impl Driver {
             self.client.stream = None;
             self.upstream.stream = None;
         }
-        if due(&mut self.deadlines.login) {
+        if self.deadlines.take_due(Deadline::Login, at) {
             self.end(EndReason::LoginTimeout);
         }
-        if due(&mut self.deadlines.expiry) {
+        if self.deadlines.take_due(Deadline::Expiry, at) {
             // The clock may have been set back meanwhile: what counts is the wall clock.
             let now = clock::now();
             let expires = self.opened.as_ref().and_then(|opened| opened.expires);
@@ -409,7 +452,7 @@ impl Driver {
                 None => {}
             }
         }
-        if due(&mut self.deadlines.session) {
+        if self.deadlines.take_due(Deadline::Session, at) {
             self.feed(Input::Deadline);
             self.offer_again();
         }
@@ -418,13 +461,17 @@ impl Driver {
     /// Sets the timer for the credential's expiry: at most a minute ahead, so that a clock that jumps is noticed.
     fn expire_at(&mut self, expires: Timestamp, now: Timestamp) {
         let left = Duration::from_micros(expires.micros_since(now)).min(Duration::from_secs(60));
-        self.deadlines.expiry = Some(Instant::now() + left);
+        self.deadlines.set(Deadline::Expiry, Some(Instant::now() + left));
     }
 
     /// Reads from one peer, if the other takes more, and feeds the session.
     fn poll_side(&mut self, peer: Peer, wakes: &Wakes) -> bool {
-        let mut progress = false;
         let source = source(peer);
+        let side = self.side(peer);
+        if (side.offered || side.buffer.is_empty()) && !self.ready.has(source) {
+            return false;
+        }
+        let mut progress = false;
         let waiting = self.is_waiting();
         let message_max = self.spec.message_max;
         let other_full = match peer {
@@ -434,6 +481,7 @@ impl Driver {
         let side = self.side(peer);
         if !side.offered && !side.buffer.is_empty() && !other_full && side.stream.is_some() {
             self.offer(peer);
+            give_back(&mut self.side(peer).buffer);
             progress = true;
             if self.closing.is_some() {
                 return progress;
@@ -454,6 +502,12 @@ impl Driver {
             }
             Poll::Ready(Ok(Read::Some)) => {
                 self.offer(peer);
+                true
+            }
+            Poll::Ready(Ok(Read::Last)) => {
+                self.ready.clear(source);
+                self.offer(peer);
+                give_back(&mut self.side(peer).buffer);
                 true
             }
             Poll::Ready(Ok(Read::End)) => {
@@ -510,7 +564,8 @@ impl Driver {
         if self.client.stream.is_none() {
             self.operation = None;
         }
-        self.deadlines = Deadlines { closing: Some(Instant::now() + CLOSE_TIMEOUT), ..Deadlines::default() };
+        self.deadlines = Deadlines::default();
+        self.deadlines.set(Deadline::Closing, Some(Instant::now() + CLOSE_TIMEOUT));
     }
 
     /// Says goodbye, records the end.

@@ -117,6 +117,19 @@ pub enum Stream {
     Client(Box<tokio_rustls::client::TlsStream<Socket>>),
 }
 
+impl Stream {
+    /// After a read: whether no more bytes are there. Then `cx` is woken when some come, as a read that finds nothing
+    /// would have it. `false`: only another read can tell.
+    pub fn is_drained(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Plain(Socket::Tcp(stream)) => stream.poll_read_ready(cx).is_pending(),
+            Self::Plain(Socket::Unix(stream)) => stream.poll_read_ready(cx).is_pending(),
+            // Some may be decrypted already.
+            Self::Server(_) | Self::Client(_) => false,
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

@@ -86,26 +86,6 @@ impl<'a> Bind<'a> {
         Ok(Self { portal, statement, parameter_formats, parameters, result_formats })
     }
 
-    /// Checks the whole layout and gives the two names, without keeping the values.
-    ///
-    /// # Errors
-    /// [`Malformed`], as [`Bind::parse`].
-    pub fn names(body: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Malformed> {
-        let mut reader = Reader::new(body);
-        let portal = reader.cstr()?;
-        let statement = reader.cstr()?;
-        let formats = usize::from(reader.u16()?);
-        reader.take(formats.saturating_mul(2))?;
-        let parameters = usize::from(reader.u16()?);
-        for _ in 0..parameters {
-            reader.value()?;
-        }
-        let results = usize::from(reader.u16()?);
-        reader.take(results.saturating_mul(2))?;
-        reader.end()?;
-        if formats > 1 && formats != parameters { Err(Malformed::FormatCount) } else { Ok((portal, statement)) }
-    }
-
     /// The format of the parameter at `at`, as the format codes expand.
     #[must_use]
     pub fn format_of(&self, at: usize) -> FormatCode {
@@ -121,6 +101,58 @@ impl<'a> Bind<'a> {
             put_values(out, &self.parameters);
             put_formats(out, &self.result_formats);
         });
+    }
+}
+
+/// A Bind whose layout was checked, and whose values are read where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindLayout<'a> {
+    /// The portal's name; empty: the unnamed one.
+    pub portal: &'a [u8],
+    /// The statement's name.
+    pub statement: &'a [u8],
+    /// How many parameters it has.
+    pub count: usize,
+    formats: &'a [u8],
+    values: &'a [u8],
+}
+
+impl<'a> BindLayout<'a> {
+    /// Checks the body as [`Bind::parse`] does.
+    ///
+    /// # Errors
+    /// [`Malformed`], as [`Bind::parse`].
+    pub fn check(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let portal = reader.cstr()?;
+        let statement = reader.cstr()?;
+        let codes = usize::from(reader.u16()?);
+        let formats = reader.take(codes.saturating_mul(2))?;
+        let count = usize::from(reader.u16()?);
+        let values = reader.rest();
+        for _ in 0..count {
+            reader.value()?;
+        }
+        let results = usize::from(reader.u16()?);
+        reader.take(results.saturating_mul(2))?;
+        reader.end()?;
+        if codes > 1 && codes != count {
+            return Err(Malformed::FormatCount);
+        }
+        Ok(Self { portal, statement, count, formats, values })
+    }
+
+    /// Each parameter's format, as the codes expand, and value; `None` is NULL.
+    pub fn parameters(&self) -> impl Iterator<Item = Result<(FormatCode, Option<&'a [u8]>), Malformed>> {
+        let (formats, mut values) = (self.formats, Reader::new(self.values));
+        (0..self.count).map(move |at| {
+            let code = match formats.len() {
+                0 => FormatCode::TEXT,
+                2 => FormatCode(Reader::new(formats).i16()?),
+                _ => FormatCode(Reader::new(formats.get(at.saturating_mul(2)..).unwrap_or_default()).i16()?),
+            };
+            Ok((code, values.value()?))
+        })
     }
 }
 
@@ -302,9 +334,38 @@ mod tests {
         assert_eq!(Bind::parse(b"\0\0\0\0\xff\xff"), Err(Malformed::Truncated));
         assert_eq!(Bind::parse(b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0"), Err(Malformed::Negative));
         assert_eq!(Bind::parse(b"\0\0\0\x02\0\0\0\x01\0\x01\xff\xff\xff\xff\0\0"), Err(Malformed::FormatCount));
-        assert_eq!(Bind::names(b"\0\0\0\x02\0\0\0\x01\0\x01\xff\xff\xff\xff\0\0"), Err(Malformed::FormatCount));
-        assert_eq!(Bind::names(b"p\0s\0\0\0\0\0\0\0"), Ok((&b"p"[..], &b"s"[..])));
-        assert_eq!(Bind::names(b"p\0s\0\0\0\0\0\0\0x"), Err(Malformed::Trailing));
+    }
+
+    /// What is read of a Bind without building it.
+    fn read(body: &[u8]) -> Result<Bind<'_>, Malformed> {
+        let layout = BindLayout::check(body)?;
+        let (parameter_formats, parameters) = layout.parameters().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let BindLayout { portal, statement, .. } = layout;
+        Ok(Bind { portal, statement, parameter_formats, parameters, result_formats: Vec::new() })
+    }
+
+    #[test]
+    fn a_layout_is_checked_and_read_as_the_message_is_parsed() {
+        let bodies: [&[u8]; 7] = [
+            b"p\0s\0\0\0\0\0\0\0",
+            b"p\0s\0\0\0\0\0\0\0x",
+            b"\0\0\0\x02\0\0\0\x01\0\x01\xff\xff\xff\xff\0\0",
+            b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0",
+            b"\0s\0\0\x01\0\x01\0\x02\0\0\0\x01a\xff\xff\xff\xff\0\x01\0\0",
+            b"\0s\0\0\x02\0\x01\0\0\0\x02\0\0\0\x01a\0\0\0\0\0\0",
+            b"p\0longer than sixteen bytes\0\0\0\0\x01\0\0\0\x02ab\0\0",
+        ];
+        for body in bodies {
+            for end in 0..=body.len() {
+                let parsed = Bind::parse(&body[..end]);
+                let expanded = parsed.map(|bind| Bind {
+                    parameter_formats: (0..bind.parameters.len()).map(|at| bind.format_of(at)).collect(),
+                    result_formats: Vec::new(),
+                    ..bind
+                });
+                assert_eq!(read(&body[..end]), expanded, "{body:?} up to {end}");
+            }
+        }
     }
 
     #[test]

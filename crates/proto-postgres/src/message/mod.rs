@@ -19,7 +19,7 @@ use bytes::BytesMut;
 
 pub use authentication::{Authentication, SaslInitialResponse};
 pub use copy::CopyResponse;
-pub use extended::{Bind, Close, Describe, Execute, Parse, Target};
+pub use extended::{Bind, BindLayout, Close, Describe, Execute, Parse, Target};
 pub use function_call::FunctionCall;
 pub use rows::{DataRow, Field, RowDescription};
 pub use simple::Query;

@@ -62,6 +62,24 @@ impl<'a> RowDescription<'a> {
         Ok(Self { fields })
     }
 
+    /// Checks the body as [`RowDescription::parse`] does, and gives the number of columns.
+    ///
+    /// # Errors
+    /// [`Malformed`], as [`RowDescription::parse`].
+    pub fn count(body: &[u8]) -> Result<usize, Malformed> {
+        let mut reader = Reader::new(body);
+        let count = usize::try_from(reader.i16()?).map_err(|_| Malformed::Negative)?;
+        if reader.rest().len() < count.saturating_mul(FIELD_MIN) {
+            return Err(Malformed::Truncated);
+        }
+        for _ in 0..count {
+            reader.cstr()?;
+            reader.take(FIELD_MIN - 1)?;
+        }
+        reader.end()?;
+        Ok(count)
+    }
+
     /// Appends the frame.
     pub fn encode(&self, out: &mut BytesMut) {
         write(out, UpstreamTag::ROW_DESCRIPTION.0, |out| {
@@ -150,5 +168,11 @@ mod tests {
         assert_eq!(DataRow::parse(b"\0\0x"), Err(Malformed::Trailing));
         assert_eq!(RowDescription::parse(b"\x7f\xffabc"), Err(Malformed::Truncated));
         assert_eq!(RowDescription::parse(b"\xff\xfe"), Err(Malformed::Negative));
+        let whole =
+            b"\0\x02a\0\0\0\0\x01\0\x02\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\0\0\0\0\0\x01x";
+        for end in 0..=whole.len() {
+            let parsed = RowDescription::parse(&whole[..end]).map(|description| description.fields.len());
+            assert_eq!(RowDescription::count(&whole[..end]), parsed, "up to {end}");
+        }
     }
 }

@@ -90,25 +90,25 @@ impl Session for PostgresSession {
     fn handle(&mut self, now: Timestamp, input: Input<'_>) {
         self.core.now = now;
         let core = &mut self.core;
+        // The state of every statement: it stays where it is.
+        if let State::Ready(state) = &mut self.state {
+            if !state.handle(core, input) {
+                self.state = State::Closed;
+            }
+            return;
+        }
         self.state = match std::mem::replace(&mut self.state, State::Closed) {
             State::Startup(state) => state.handle(core, input),
             State::AwaitingClientTls(state) => state.handle(core, input),
             State::Login(state) => state.handle(core, input),
             State::Opening(state) => state.handle(core, input),
             State::UpstreamLogin(state) => state.handle(core, input),
-            State::Ready(mut state) => {
-                if state.handle(core, input) {
-                    State::Ready(state)
-                } else {
-                    State::Closed
-                }
-            }
-            State::Closed => {
+            closed @ (State::Ready(_) | State::Closed) => {
                 // What still comes from a peer is of no interest, and must not fill a buffer.
                 if let Input::Bytes { buffer, .. } = input {
                     buffer.clear();
                 }
-                State::Closed
+                closed
             }
         };
     }

@@ -1,7 +1,7 @@
 //! Carries out what a session wants done, and brings back the answers.
 
 use super::wakes::Source;
-use super::{Driver, source};
+use super::{Deadline, Driver, source};
 use crate::cancel;
 use crate::clock;
 use crate::commit::{Submission, Ticket};
@@ -57,7 +57,7 @@ impl Driver {
                     self.session.handle(now, Input::UpstreamAnswer(answer));
                 }
                 Action::Established => {
-                    self.deadlines.login = None;
+                    self.deadlines.set(Deadline::Login, None);
                     self.admission = None;
                     self.login = None;
                     self.answers = None;
@@ -70,7 +70,9 @@ impl Driver {
                     self.tell_completed(outcome.request, succeeded);
                     self.submit_later(now, Event::Outcome(outcome));
                 }
-                Action::SetDeadline(after) => self.deadlines.session = after.map(|after| Instant::now() + after),
+                Action::SetDeadline(after) => {
+                    self.deadlines.set(Deadline::Session, after.map(|after| Instant::now() + after));
+                }
                 Action::Cancel(key) => self.services.registry.cancel(&key),
                 Action::CancelUpstream { bytes, upgrade, permit } => {
                     if permit.session() == self.peer.session {

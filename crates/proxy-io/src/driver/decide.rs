@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::clock;
-use crate::commit::{Submission, Ticket, Written};
+use crate::commit::{Ticket, Written};
 use crate::limits::DECIDE_INLINE_MAX;
 use crate::services::{BoxFuture, HeldRequest, HoldOutcome};
 use aws_lc_rs::digest;
@@ -24,6 +24,12 @@ use tokio::task::JoinHandle;
 /// How often a decision may ask to be asked again before it counts as a denial.
 const NOT_READY_MAX: u32 = 3;
 
+/// Decided requests, and their entries, for which a session keeps memory: most turns have one.
+const DECIDED_KEPT: usize = 4;
+
+/// A decided request, and the place of its entry among the ticket's.
+pub(super) type Decided = (Box<Request>, Decision, usize);
+
 type Thought = (Box<dyn SessionAuthorizer>, Result<Decision, NotReady>);
 
 /// Where the request at the front is.
@@ -34,8 +40,8 @@ pub(super) enum Deciding {
     Thinking { thought: JoinHandle<Thought>, request: Box<Request>, completed: Vec<(RequestId, bool)> },
     /// The authorizer waits for something.
     NotReady { until: BoxFuture<'static, ()>, tries: u32 },
-    /// Decided, on the way to the log. Each with the place of its entry among the ticket's.
-    Committing { ticket: Ticket, decided: Vec<(Box<Request>, Decision, usize)> },
+    /// The decided ones are on the way to the log.
+    Committing(Ticket),
     /// Before the reviewers.
     Holding(Box<Holding>),
     /// Approved, on the way to the log.
@@ -90,12 +96,12 @@ impl Driver {
                     }
                     self.decide_batch(tries);
                 }
-                Deciding::Committing { ticket, decided } => {
+                Deciding::Committing(ticket) => {
                     let Some(result) = ticket.result() else {
-                        self.deciding = Deciding::Committing { ticket, decided };
+                        self.deciding = Deciding::Committing(ticket);
                         return progress;
                     };
-                    self.committed(result, decided);
+                    self.committed(result);
                 }
                 Deciding::Holding(mut holding) => {
                     let Poll::Ready(outcome) = holding.outcome.as_mut().poll(cx) else {
@@ -122,12 +128,9 @@ impl Driver {
     /// Decides the requests at the front, up to the first that is not simply allowed, and submits them.
     fn decide_batch(&mut self, tries: u32) {
         let now = self.now;
-        // A held request has two entries; it ends the batch.
-        let mut submissions = Vec::with_capacity(self.undecided.len());
-        let mut decided = Vec::with_capacity(self.undecided.len());
         while let Some(request) = self.undecided.pop_front() {
             if statement_length(&request) > DECIDE_INLINE_MAX {
-                if decided.is_empty() {
+                if self.decided.is_empty() {
                     self.think(now, request);
                     return;
                 }
@@ -138,12 +141,13 @@ impl Driver {
             match authorizer.decide(now, &request, None) {
                 Ok(decision) => {
                     let allowed = decision.verdict == Verdict::Allow;
-                    self.push_decided(now, request, decision, &mut submissions, &mut decided);
+                    self.push_decided(now, request, decision);
+                    // A held request has two entries; it ends the batch.
                     if !allowed {
                         break;
                     }
                 }
-                Err(not_ready) if decided.is_empty() => {
+                Err(not_ready) if self.decided.is_empty() => {
                     self.not_ready(request, not_ready, tries);
                     return;
                 }
@@ -153,9 +157,7 @@ impl Driver {
                 }
             }
         }
-        if !decided.is_empty() {
-            self.deciding = Deciding::Committing { ticket: self.submit(submissions), decided };
-        }
+        self.submit_decided();
     }
 
     fn not_ready(&mut self, request: Box<Request>, not_ready: NotReady, tries: u32) {
@@ -207,22 +209,20 @@ impl Driver {
     }
 
     fn submit_one(&mut self, request: Box<Request>, decision: Decision) {
-        let (mut submissions, mut decided) = (Vec::new(), Vec::new());
-        self.push_decided(self.now, request, decision, &mut submissions, &mut decided);
-        if !decided.is_empty() {
-            self.deciding = Deciding::Committing { ticket: self.submit(submissions), decided };
+        self.push_decided(self.now, request, decision);
+        self.submit_decided();
+    }
+
+    /// Submits what was decided, if anything was.
+    fn submit_decided(&mut self) {
+        if !self.decided.is_empty() {
+            let ticket = self.committer.submit(self.submissions.drain(..), self.turns.clone());
+            self.deciding = Deciding::Committing(ticket);
         }
     }
 
-    fn push_decided(
-        &mut self,
-        now: Timestamp,
-        mut request: Box<Request>,
-        decision: Decision,
-        submissions: &mut Vec<Submission>,
-        decided: &mut Vec<(Box<Request>, Decision, usize)>,
-    ) {
-        let at = submissions.len();
+    fn push_decided(&mut self, now: Timestamp, mut request: Box<Request>, decision: Decision) {
+        let at = self.submissions.len();
         if request.kind == RequestKind::Connect {
             let event = match (&decision.verdict, &self.opened) {
                 (Verdict::Allow, Some(opened)) => self.session_started(opened, &decision),
@@ -235,15 +235,15 @@ impl Driver {
                     );
                 }
             };
-            submissions.push(self.submission(now, event));
-            decided.push((request, decision, at));
+            self.submissions.push(self.submission(now, event));
+            self.decided.push((request, decision, at));
             return;
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.services.metrics.decided(decision.recorded().as_str());
         let held = matches!(decision.verdict, Verdict::Hold(_)) && request.kind != RequestKind::Prepare;
         let parameters = if held { request.parameters.clone() } else { std::mem::take(&mut request.parameters) };
-        submissions.push(self.submission(
+        self.submissions.push(self.submission(
             now,
             Event::Request(Box::new(RequestRecord {
                 request: request.id,
@@ -259,12 +259,12 @@ impl Driver {
         ));
         if held {
             let digest = statement_digest(&request);
-            submissions.push(self.submission(
+            self.submissions.push(self.submission(
                 now,
                 Event::Approval { request: request.id, step: ApprovalStep::Requested, by: None, reason: None, digest },
             ));
         }
-        decided.push((request, decision, at));
+        self.decided.push((request, decision, at));
     }
 
     fn refuse_connect(&mut self, request: Box<Request>, what: &str, remedy: &str) {
@@ -273,18 +273,27 @@ impl Driver {
         self.answer(request.id, Answer::Denied(denial));
     }
 
-    fn committed(&mut self, result: Result<Written<'_>, StoreError>, decided: Vec<(Box<Request>, Decision, usize)>) {
+    fn committed(&mut self, result: Result<Written<'_>, StoreError>) {
+        let mut decided = std::mem::take(&mut self.decided);
+        self.answer_decided(result, &mut decided);
+        decided.clear();
+        decided.shrink_to(DECIDED_KEPT);
+        self.decided = decided;
+        self.submissions.shrink_to(DECIDED_KEPT);
+    }
+
+    fn answer_decided(&mut self, result: Result<Written<'_>, StoreError>, decided: &mut Vec<Decided>) {
         let accepted = match result {
             Ok(accepted) => accepted,
             Err(error) => {
-                for (request, _, _) in decided {
+                for (request, _, _) in decided.drain(..) {
                     let denial = self.store_denial(request.id, &error);
                     self.answer(request.id, Answer::Denied(denial));
                 }
                 return;
             }
         };
-        for (request, decision, at) in decided {
+        for (request, decision, at) in decided.drain(..) {
             if self.closing.is_some() {
                 return;
             }
@@ -435,6 +444,7 @@ impl Driver {
     /// The session ends: no request of it is decided any more. The log says so of one that was held.
     pub(super) fn abandon_requests(&mut self) {
         self.undecided.clear();
+        self.decided.clear();
         if let Deciding::Holding(holding) = std::mem::replace(&mut self.deciding, Deciding::Idle) {
             let why = Some("the session ended".to_owned());
             self.approval_step(clock::now(), holding.request.id, ApprovalStep::Withdrawn, None, why, holding.digest);

@@ -4,10 +4,11 @@
 
 use super::wakes::{Ready, Source, Wakes};
 use super::{Driver, Setup};
+use crate::clock;
 use crate::commit::Resume;
 use crate::registry::Control;
 use parking_lot::Mutex;
-use proxy_core::CloseReason;
+use proxy_core::{CloseReason, Timestamp};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
@@ -46,7 +47,7 @@ impl Turns {
             Some(End::Panicked(panic)) => resume_unwind(panic),
             Some(End::Over(reason)) => reason,
             None => match driver {
-                Some(driver) => std::task::ready!(driver.poll(wakes, woken)),
+                Some(driver) => std::task::ready!(driver.poll(clock::now(), wakes, woken)),
                 None => return Poll::Ready(None),
             },
         };
@@ -55,11 +56,11 @@ impl Turns {
 }
 
 impl Resume for Turns {
-    fn resume(&self) {
+    fn resume(&self, now: Timestamp) {
         let State { driver, wakes, end } = &mut *self.0.lock();
         let Some(driver) = driver.as_mut().filter(|_| end.is_none()) else { return };
         // A session that panics ends alone, not the committer and with it all others.
-        let turn = catch_unwind(AssertUnwindSafe(|| driver.poll(wakes, Ready::only(Source::Answer))));
+        let turn = catch_unwind(AssertUnwindSafe(|| driver.poll(now, wakes, Ready::only(Source::Answer))));
         *end = match turn {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(reason)) => Some(End::Over(reason)),

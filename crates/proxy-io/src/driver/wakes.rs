@@ -29,7 +29,7 @@ pub(super) enum Source {
 pub(super) struct Ready(u8);
 
 impl Ready {
-    pub(super) const ALL: Self = Self(u8::MAX);
+    pub(super) const ALL: Self = Self((1 << (Source::Timer as u8 + 1)) - 1);
 
     pub(super) fn only(source: Source) -> Self {
         Self(bit(source))

@@ -102,24 +102,24 @@ impl Ready {
     }
 
     fn row_description(&mut self, core: &mut Core, tag: UpstreamTag, body: &[u8]) -> Result<Fate, Error> {
-        let description = RowDescription::parse(body).map_err(Error::UpstreamMalformed)?;
         match self.expect.front() {
             Some(Step::DescribeStatementColumns | Step::DescribePortal) => {
+                RowDescription::count(body).map_err(Error::UpstreamMalformed)?;
                 self.expect.pop_front();
                 Ok(self.unless_refusing(Fate::Pass))
             }
             Some(Step::PortalShape) => {
                 self.expect.pop_front();
-                let refusal = self.describe_result(core, &description)?;
+                let refusal = self.describe_result(core, body)?;
                 Ok(self.unless_sent(refusal, Fate::Swallow))
             }
             Some(Step::Query) => {
-                let refusal = self.describe_result(core, &description)?;
+                let refusal = self.describe_result(core, body)?;
                 Ok(self.unless_sent(refusal, Fate::Pass))
             }
             Some(Step::ShapeColumns) => {
                 self.expect.pop_front();
-                self.shape_known(core, &description)?;
+                self.shape_known(core, &RowDescription::parse(body).map_err(Error::UpstreamMalformed)?)?;
                 Ok(Fate::Swallow)
             }
             Some(_) | None => Err(violation(tag)),
@@ -134,16 +134,17 @@ impl Ready {
     }
 
     /// Applies the request's rules to a described result; gives the error if it must be refused.
-    fn describe_result(&mut self, core: &mut Core, description: &RowDescription<'_>) -> Result<Option<Bytes>, Error> {
+    fn describe_result(&mut self, core: &mut Core, body: &[u8]) -> Result<Option<Bytes>, Error> {
+        let columns = RowDescription::count(body).map_err(Error::UpstreamMalformed)?;
         let Some(running) = self.running.front_mut() else { return Ok(None) };
         running.described = true;
         running.columns = None;
         let Some(rules) = running.disclosure.rules.clone() else {
-            running.passed = running.passed.saturating_add(u32::try_from(description.fields.len()).unwrap_or(u32::MAX));
+            running.passed = running.passed.saturating_add(u32::try_from(columns).unwrap_or(u32::MAX));
             return Ok(None);
         };
-        let Ruled { columns, passed, masked, refused, classes } =
-            rows::rule(rules.as_ref(), description).map_err(Error::UpstreamMalformed)?;
+        let described = RowDescription::parse(body).and_then(|description| rows::rule(rules.as_ref(), &description));
+        let Ruled { columns, passed, masked, refused, classes } = described.map_err(Error::UpstreamMalformed)?;
         running.passed = running.passed.saturating_add(passed);
         running.masked = running.masked.saturating_add(masked);
         for class in &classes {

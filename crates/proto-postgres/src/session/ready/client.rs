@@ -8,7 +8,7 @@ use crate::error::{Error, Malformed};
 use crate::facts::{self, NameEffects};
 use crate::frame::{HEADER, make_room, peek, slice_of};
 use crate::limits::{PREPARED_BYTES_MAX, QUEUED_BYTES_MAX, STEPS_PER_REQUEST};
-use crate::message::{Bind, Close, Describe, Execute, FunctionCall, Parse, Query, Target, only_cstr};
+use crate::message::{BindLayout, Close, Describe, Execute, FunctionCall, Parse, Query, Target, only_cstr};
 use crate::session::Core;
 use crate::types::ClientTag;
 use bytes::{Buf, Bytes, BytesMut};
@@ -111,14 +111,15 @@ impl Ready {
 
     /// Takes the batch's messages until it is used up or one must wait.
     pub(super) fn take_batch(&mut self, core: &mut Core) -> Result<(), Error> {
+        let batch = self.batch.clone();
         while !self.batch.is_empty() && !self.done {
-            let rest = self.batch.get(self.batch_at..).unwrap_or_default();
+            let rest = batch.get(self.batch_at..).unwrap_or_default();
             let Some(header) = peek(rest).map_err(Error::ClientMalformed)? else {
                 self.batch = Bytes::new();
                 return Ok(());
             };
             let span = Span { start: self.batch_at, end: self.batch_at.saturating_add(header.total) };
-            if self.message(core, ClientTag(header.tag), span)? == Taken::NotYet {
+            if self.message(core, &batch, ClientTag(header.tag), span)? == Taken::NotYet {
                 return Ok(());
             }
             self.batch_at = span.end;
@@ -126,8 +127,7 @@ impl Ready {
         Ok(())
     }
 
-    fn message(&mut self, core: &mut Core, tag: ClientTag, span: Span) -> Result<Taken, Error> {
-        let batch = self.batch.clone();
+    fn message(&mut self, core: &mut Core, batch: &[u8], tag: ClientTag, span: Span) -> Result<Taken, Error> {
         let body = batch.get(span.start.saturating_add(HEADER)..span.end).unwrap_or_default();
         if self.skip && !matches!(tag, ClientTag::SYNC | ClientTag::TERMINATE) {
             return Ok(Taken::Yes);
@@ -177,7 +177,7 @@ impl Ready {
         self.settle_parsed(core);
         let text = slice_of(&self.batch, query.text);
         let id = self.next_request();
-        self.push(span, &[Step::Query], Gate::Awaiting(id), End::Query);
+        self.push(span, Some(Step::Query), Gate::Awaiting(id), End::Query);
         let statement = match Why::unread(&self.dialect, &core.config.limits, text.len()) {
             Some(why) => why.of(&text),
             None => {
@@ -194,7 +194,7 @@ impl Ready {
         self.settle_parsed(core);
         let id = self.next_request();
         let request = facts::function_call(id, &call, &self.batch);
-        self.push(span, &[Step::FunctionCall], Gate::Awaiting(id), End::FunctionCall);
+        self.push(span, Some(Step::FunctionCall), Gate::Awaiting(id), End::FunctionCall);
         core.decide(request);
         Ok(Taken::Yes)
     }
@@ -218,13 +218,13 @@ impl Ready {
         });
         let name = Bytes::copy_from_slice(parse.name);
         let sequence = self.names.parse(name.clone(), prepared.clone());
-        self.push(span, &[Step::Parse(sequence)], Gate::Unassigned, End::Middle);
+        self.push(span, Some(Step::Parse(sequence)), Gate::Unassigned, End::Middle);
         self.parsed = Some(Parsed { name, prepared });
         Ok(Taken::Yes)
     }
 
     fn bind(&mut self, core: &mut Core, body: &[u8], span: Span) -> Result<Taken, Malformed> {
-        let (portal, statement) = Bind::names(body)?;
+        let BindLayout { portal, statement, .. } = BindLayout::check(body)?;
         let source = match self.names.statement(statement) {
             Found::Known(prepared) => Source::Known(prepared),
             Found::Unknown => Source::Named(Bytes::copy_from_slice(statement)),
@@ -278,7 +278,7 @@ impl Ready {
                 self.assign(Gate::Awaiting(id));
                 self.append(span, Some(Step::Execute), ends);
             }
-            None => self.push(span, &[Step::Execute], Gate::Awaiting(id), ends),
+            None => self.push(span, Some(Step::Execute), Gate::Awaiting(id), ends),
         }
         core.decide(request);
         Ok(Taken::Yes)
@@ -289,12 +289,12 @@ impl Ready {
             Some(Portal { source: Source::Known(prepared), bind }) => {
                 self.names.will_run(id, prepared.effects);
                 let body = bind.get(HEADER..).unwrap_or_default();
-                let parameters = facts::parameters(&Bind::parse(body)?, &prepared.types, bind);
+                let parameters = facts::parameters(&BindLayout::check(body)?, &prepared.types, bind)?;
                 (Statement::Sql(prepared.text.clone()), parameters)
             }
             Some(Portal { source: Source::Named(statement), bind }) => {
                 let body = bind.get(HEADER..).unwrap_or_default();
-                let parameters = facts::parameters(&Bind::parse(body)?, &[], bind);
+                let parameters = facts::parameters(&BindLayout::check(body)?, &[], bind)?;
                 (Statement::Named { cursor: false, name: statement.clone() }, parameters)
             }
             None => (Statement::Named { cursor: true, name: name.clone() }, Vec::new()),
@@ -312,10 +312,10 @@ impl Ready {
             ClientTag::SYNC => {
                 self.skip = false;
                 self.names.sync();
-                self.push(span, &[Step::Sync], Gate::Open, End::Sync);
+                self.push(span, Some(Step::Sync), Gate::Open, End::Sync);
             }
-            ClientTag::FLUSH => self.push(span, &[], Gate::Open, End::Flush),
-            _ => self.push(span, &[], Gate::Open, End::Terminate),
+            ClientTag::FLUSH => self.push(span, None, Gate::Open, End::Flush),
+            _ => self.push(span, None, Gate::Open, End::Terminate),
         }
         Taken::Yes
     }
@@ -368,15 +368,16 @@ impl Ready {
             Some(_) | None => false,
         };
         let gate = if open { Gate::Follow } else { Gate::Open };
-        self.push(span, step.as_slice(), gate, ends);
+        self.push(span, step, gate, ends);
         Taken::Yes
     }
 
-    pub(super) fn push(&mut self, span: Span, steps: &[Step], gate: Gate, ends: End) {
+    pub(super) fn push(&mut self, span: Span, step: Option<Step>, gate: Gate, ends: End) {
         self.queued_bytes = self.queued_bytes.saturating_add(span.end.saturating_sub(span.start));
-        self.queued_steps.extend(steps);
+        let steps = usize::from(step.is_some());
+        self.queued_steps.extend(step);
         let Span { start, end } = span;
-        self.queue.push_back(Segment { batch: self.batch.clone(), start, end, steps: steps.len(), gate, ends });
+        self.queue.push_back(Segment { batch: self.batch.clone(), start, end, steps, gate, ends });
     }
 
     /// CopyData goes through in order, behind everything that was asked before it.

@@ -215,6 +215,9 @@ impl Names {
 
     /// ReadyForQuery: portals end with their transaction; those that stay give up the read buffer.
     pub(super) fn ready(&mut self, in_transaction: bool) {
+        if self.portals.settled.is_empty() {
+            return;
+        }
         if !in_transaction {
             self.portals.settled.clear();
         }

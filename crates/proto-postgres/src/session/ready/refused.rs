@@ -83,13 +83,13 @@ impl Oversized {
 impl Ready {
     /// Adds a message of the extended protocol that is refused.
     pub(super) fn refuse_message(&mut self, core: &mut Core, span: Span, kind: RequestKind, refused: Statement) {
-        let (steps, ends): (&[Step], End) = match kind {
-            RequestKind::Query => (&[Step::Query], End::Query),
-            RequestKind::Command => (&[Step::FunctionCall], End::FunctionCall),
-            RequestKind::Connect | RequestKind::Prepare | RequestKind::Execute => (&[], End::Middle),
+        let (step, ends) = match kind {
+            RequestKind::Query => (Some(Step::Query), End::Query),
+            RequestKind::Command => (Some(Step::FunctionCall), End::FunctionCall),
+            RequestKind::Connect | RequestKind::Prepare | RequestKind::Execute => (None, End::Middle),
         };
         let id = self.next_request();
-        self.push(span, steps, Gate::Awaiting(id), ends);
+        self.push(span, step, Gate::Awaiting(id), ends);
         core.decide(facts::request(id, kind, refused));
     }
 

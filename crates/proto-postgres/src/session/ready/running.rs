@@ -4,7 +4,7 @@ use super::rows::Columns;
 use crate::copy::Rewriter;
 use crate::facts::NameEffects;
 use crate::limits::TAG_MAX;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use proxy_core::pipeline::Permit;
 use proxy_core::record::{Outcome, OutcomeStatus};
 use proxy_core::{Disclosure, RequestId, Timestamp};
@@ -40,7 +40,7 @@ pub(super) struct Running {
     pub(super) bytes: u64,
     sent: Timestamp,
     code: Option<Bytes>,
-    tags: BytesMut,
+    tags: Bytes,
     rows: u64,
     /// Rows of the current result, for when its tag names no number.
     counted: u64,
@@ -68,7 +68,7 @@ impl Running {
             bytes: 0,
             sent,
             code: None,
-            tags: BytesMut::new(),
+            tags: Bytes::new(),
             rows: 0,
             counted: 0,
             passed: 0,
@@ -110,10 +110,10 @@ impl Running {
         self.effects = self.effects.or(NameEffects::of_tag(tag));
         self.changed |= !keeps_columns(tag);
         if !tag.is_empty() && self.tags.len().saturating_add(tag.len()) < TAG_MAX {
-            if !self.tags.is_empty() {
-                self.tags.extend_from_slice(b";");
-            }
-            self.tags.extend_from_slice(tag);
+            self.tags = match &self.tags[..] {
+                [] => Bytes::copy_from_slice(tag),
+                before => [before, b";", tag].concat().into(),
+            };
         }
         self.rows = self.rows.saturating_add(rows_of(tag).unwrap_or(self.counted));
         self.counted = 0;
@@ -144,7 +144,7 @@ impl Running {
             request: self.request,
             status: if self.refused { OutcomeStatus::Refused } else { status },
             code: self.code,
-            tag: (!self.tags.is_empty()).then(|| self.tags.freeze()),
+            tag: (!self.tags.is_empty()).then_some(self.tags),
             rows: self.rows.saturating_add(self.counted),
             bytes: self.bytes,
             duration_micros: now.micros_since(self.sent),
