@@ -371,4 +371,6 @@ pub enum CloseReason {
     Ended(EndReason),
     /// It was a cancel request: there is no session.
     CancelRequest,
+    /// The gateway itself failed: its own log says how.
+    Failed,
 }

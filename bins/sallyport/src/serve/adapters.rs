@@ -78,6 +78,7 @@ fn label(reason: &CloseReason) -> &'static str {
         CloseReason::UpstreamViolation(_) => "upstream_violation",
         CloseReason::UpstreamFailed(_) => "upstream_failed",
         CloseReason::CancelRequest => "cancel_request",
+        CloseReason::Failed => "failed",
         CloseReason::Ended(reason) => match reason {
             EndReason::Killed => "killed",
             EndReason::Expired => "expired",

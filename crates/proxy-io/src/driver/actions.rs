@@ -370,6 +370,7 @@ fn describe(reason: &CloseReason) -> String {
         CloseReason::UpstreamFailed(UpstreamFailure::Credential) => "the target refused the gateway's credential".to_owned(),
         CloseReason::UpstreamFailed(UpstreamFailure::Protocol) => "the target broke the protocol".to_owned(),
         CloseReason::CancelRequest => "a cancel request".to_owned(),
+        CloseReason::Failed => "the gateway failed: its own log says how".to_owned(),
         CloseReason::Ended(reason) => match reason {
             EndReason::Killed => "ended by an administrator",
             EndReason::Expired => "the caller's credential expired",

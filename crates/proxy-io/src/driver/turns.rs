@@ -1,6 +1,7 @@
 //! Who gives a session its turns: its task, when a source woke it, and the committer, when the log has what it submitted.
 //!
-//! Both run on the session's worker, so that one never waits for the other.
+//! Both run on the session's worker, so that one never waits for the other. A session that panics is closed, and ends
+//! alone: not the worker's other sessions, nor the committer that gave it its turn.
 
 use super::wakes::{Ready, Source, Wakes};
 use super::{Driver, Setup};
@@ -9,8 +10,7 @@ use crate::commit::Resume;
 use crate::registry::Control;
 use parking_lot::Mutex;
 use proxy_core::{CloseReason, Timestamp};
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
@@ -22,13 +22,21 @@ struct State {
     /// `None`: it is over.
     driver: Option<Driver>,
     wakes: Wakes,
-    /// How a turn that the committer gave it ended the session: its task is told.
-    end: Option<End>,
+    /// A turn that the committer gave it ended the session: its task is told.
+    end: Option<CloseReason>,
 }
 
-enum End {
-    Over(CloseReason),
-    Panicked(Box<dyn Any + Send>),
+impl State {
+    /// One turn: why the session is over, if it is.
+    fn turn(&mut self, now: Timestamp, woken: Ready) -> Poll<CloseReason> {
+        let Self { driver: Some(driver), wakes, .. } = self else { return Poll::Pending };
+        catch_unwind(AssertUnwindSafe(|| driver.poll(now, wakes, woken))).unwrap_or_else(|_| {
+            // Where, and what it says, the panic hook has logged. The protocol's state is not to be asked any more.
+            tracing::error!(session = %driver.peer.session, "a session failed: it is closed");
+            driver.abandon_requests();
+            Poll::Ready(CloseReason::Failed)
+        })
+    }
 }
 
 impl Turns {
@@ -41,31 +49,26 @@ impl Turns {
 
     /// A turn of the task's: what remains to be done when the session is over.
     pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Option<(Driver, CloseReason)>> {
-        let State { driver, wakes, end } = &mut *self.0.lock();
-        let woken = wakes.begin(cx);
-        let reason = match end.take() {
-            Some(End::Panicked(panic)) => resume_unwind(panic),
-            Some(End::Over(reason)) => reason,
-            None => match driver {
-                Some(driver) => std::task::ready!(driver.poll(clock::now(), wakes, woken)),
-                None => return Poll::Ready(None),
-            },
+        let mut state = self.0.lock();
+        let woken = state.wakes.begin(cx);
+        let reason = match state.end.take() {
+            Some(reason) => reason,
+            None if state.driver.is_none() => return Poll::Ready(None),
+            None => std::task::ready!(state.turn(clock::now(), woken)),
         };
-        Poll::Ready(driver.take().map(|driver| (driver, reason)))
+        Poll::Ready(state.driver.take().map(|driver| (driver, reason)))
     }
 }
 
 impl Resume for Turns {
     fn resume(&self, now: Timestamp) {
-        let State { driver, wakes, end } = &mut *self.0.lock();
-        let Some(driver) = driver.as_mut().filter(|_| end.is_none()) else { return };
-        // A session that panics ends alone, not the committer and with it all others.
-        let turn = catch_unwind(AssertUnwindSafe(|| driver.poll(now, wakes, Ready::only(Source::Answer))));
-        *end = match turn {
-            Ok(Poll::Pending) => return,
-            Ok(Poll::Ready(reason)) => Some(End::Over(reason)),
-            Err(panic) => Some(End::Panicked(panic)),
-        };
-        wakes.wake_task();
+        let mut state = self.0.lock();
+        if state.end.is_some() {
+            return;
+        }
+        if let Poll::Ready(reason) = state.turn(now, Ready::only(Source::Answer)) {
+            state.end = Some(reason);
+            state.wakes.wake_task();
+        }
     }
 }
