@@ -16,14 +16,18 @@ from servers import ROOT, Servers
 @dataclass
 class Scale:
     """How long and how much."""
+    # Of transfers and logins.
     rounds: int
     seconds: int
+    # Of pgbench: more and shorter, since ratios are taken within a round.
+    turns: int
+    slice: int
     rows: int
     sessions: int
 
 
-FULL = Scale(rounds=5, seconds=6, rows=1_000_000, sessions=5000)
-QUICK = Scale(rounds=1, seconds=3, rows=250_000, sessions=1000)
+FULL = Scale(rounds=5, seconds=6, turns=16, slice=2, rows=1_000_000, sessions=5000)
+QUICK = Scale(rounds=1, seconds=3, turns=3, slice=1, rows=250_000, sessions=1000)
 
 PARTS = {
     "pgbench": lambda s, scale: measure.pgbench(s, scale) + measure.pgbench(s, scale, tls=True),
@@ -35,11 +39,11 @@ PARTS = {
 
 # Columns of each part: key, heading, format.
 COLUMNS = {
-    "pgbench": [("cpu_us", "CPU µs/tx", ".1f"), ("ratio", "× PgBouncer", ".2f"), ("tps", "tx/s", ".0f"), ("p50_us", "p50 µs", ".0f"), ("p99_us", "p99 µs", ".0f")],
+    "pgbench": [("cpu_us", "CPU µs/tx", ".1f"), ("ratio", "× PgBouncer", ".2f"), ("error", "±", ".2f"), ("tps", "tx/s", ".0f"), ("p50_us", "p50 µs", ".0f"), ("p99_us", "p99 µs", ".0f")],
     "rows": [("mb", "MB", ".0f"), ("cpu_s", "CPU s", ".2f"), ("ratio", "× PgBouncer", ".2f"), ("ns_per_row", "ns/row", ".0f"), ("mb_per_core_s", "MB/s per core", ".0f"), ("seconds", "s", ".2f")],
     "logins": [("per_second", "logins/s", ".0f"), ("cpu_us", "CPU µs/login", ".0f"), ("ratio", "× PgBouncer", ".2f"), ("p50_ms", "p50 ms", ".1f"), ("p99_ms", "p99 ms", ".1f")],
     "idle": [("sessions", "sessions", ".0f"), ("kib_each", "KiB each", ".1f"), ("mib", "MiB in all", ".0f"), ("idle_cpu_share", "CPU share idle", ".3f"), ("alive", "alive", "")],
-    "recording": [("cpu_us", "CPU µs/tx", ".1f"), ("ratio", "× write", ".2f"), ("tps", "tx/s", ".0f"), ("p50_us", "p50 µs", ".0f"), ("p99_us", "p99 µs", ".0f")],
+    "recording": [("cpu_us", "CPU µs/tx", ".1f"), ("ratio", "× write", ".2f"), ("error", "±", ".2f"), ("tps", "tx/s", ".0f"), ("p50_us", "p50 µs", ".0f"), ("p99_us", "p99 µs", ".0f")],
 }
 
 
@@ -49,6 +53,10 @@ def show(value, form):
     if isinstance(value, bool):
         return "yes" if value else "NO"
     return format(value, form)
+
+
+def foot(scale):
+    return f"{machine()}; medians of {scale.rounds} rounds, {scale.turns} of pgbench; ratios are taken within a round, ± is their standard error"
 
 
 def table(part, lines):
@@ -91,13 +99,13 @@ def main():
         json.dump({"machine": machine(), "scale": vars(scale), "results": results}, sys.stdout, indent=2)
         print()
     else:
-        print(f"\n{machine()}; medians of {scale.rounds}")
+        print(f"\n{foot(scale)}")
     out = Path(ROOT) / "benches/results"
     if "pgbench" in results and not arguments.quick:
         out.mkdir(exist_ok=True)
         (out / "cpu.svg").write_text(bars("CPU of the proxy per transaction, µs (pgbench -S -c 8)", results["pgbench"], "cpu_us"))
         (out / "table.md").write_text("\n\n".join(table(part, lines) for part, lines in results.items())
-                                      + f"\n\n{machine()}; medians of {scale.rounds}\n")
+                                      + f"\n\n{foot(scale)}\n")
 
 
 main()

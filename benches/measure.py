@@ -2,6 +2,7 @@
 
 import glob
 import json
+import math
 import os
 import re
 import statistics
@@ -37,15 +38,23 @@ def pgbench_once(way, mode, seconds, clients=8):
     }
 
 
-def in_turns(ways, rounds, measure):
-    """Every way once, then every way again: what else the machine does meets all alike. Medians."""
+def in_turns(ways, rounds, measure, ratio_of=None, base="PgBouncer"):
+    """Every way once, then every way again: what else the machine does meets all alike. Medians; and of the figure
+    `ratio_of` the ratio to that of the way `base`, within each round: their geometric mean, and its standard error."""
     taken = {way.name: [] for way in ways}
     for turn in range(rounds):
         for way in ways if turn % 2 == 0 else reversed(ways):
             taken[way.name].append(measure(way))
-    return {
+    results = {
         name: {key: median([one[key] for one in runs if one[key] is not None]) for key in runs[0]} for name, runs in taken.items()
     }
+    for name, runs in taken.items():
+        pairs = [(one[ratio_of], other[ratio_of]) for one, other in zip(runs, taken.get(base, []))] if ratio_of else []
+        logs = [math.log(one / other) for one, other in pairs if one and other]
+        results[name]["ratio"] = math.exp(statistics.mean(logs)) if logs else None
+        several = len(logs) > 1 and name != base
+        results[name]["error"] = results[name]["ratio"] * statistics.stdev(logs) / math.sqrt(len(logs)) if several else None
+    return results
 
 
 def pgbench(servers, scale, tls=False):
@@ -56,11 +65,9 @@ def pgbench(servers, scale, tls=False):
     lines = []
     for mode in ("simple", "extended", "prepared"):
         progress(f"pgbench -S -M {mode}{', TLS' if tls else ''}")
-        results = in_turns(ways, scale.rounds, lambda way: pgbench_once(way, mode, scale.seconds))
-        base = results["PgBouncer"]["cpu_us"]
+        results = in_turns(ways, scale.turns, lambda way: pgbench_once(way, mode, scale.slice), "cpu_us")
         for name, result in results.items():
-            ratio = result["cpu_us"] / base if result["cpu_us"] is not None and base else None
-            lines.append({"what": f"pgbench -S {mode}" + (", TLS" if tls else ""), "way": name, **result, "ratio": ratio})
+            lines.append({"what": f"pgbench -S {mode}" + (", TLS" if tls else ""), "way": name, **result})
     return lines
 
 
@@ -90,11 +97,8 @@ def rows(servers, scale):
         ("COPY, 2 columns masked", "COPY bench_masked TO STDOUT", ways[3:]),
     ):
         progress(f"{scale.rows} rows: {what}")
-        results = in_turns(among, scale.rounds, lambda way: rows_once(way, sql, 4))
-        base = results.get("PgBouncer", {}).get("cpu_s")
-        for name, result in results.items():
-            ratio = result["cpu_s"] / base if result["cpu_s"] and base else None
-            lines.append({"what": what, "way": name, **result, "ratio": ratio})
+        results = in_turns(among, scale.rounds, lambda way: rows_once(way, sql, 4), "cpu_s")
+        lines += [{"what": what, "way": name, **result} for name, result in results.items()]
     return lines
 
 
@@ -110,10 +114,8 @@ def logins(servers, scale):
         return {**result, "cpu_us": used / result["logins"] * 1e6 if used is not None and result["logins"] else None}
 
     progress("logins with TLS")
-    results = in_turns(ways, scale.rounds, once)
-    base = results["PgBouncer"]["cpu_us"]
-    return [{"what": "logins, TLS", "way": name, **result, "ratio": result["cpu_us"] / base if result["cpu_us"] and base else None}
-            for name, result in results.items()]
+    results = in_turns(ways, scale.rounds, once, "cpu_us")
+    return [{"what": "logins, TLS", "way": name, **result} for name, result in results.items()]
 
 
 def idle(servers, scale):
@@ -156,8 +158,6 @@ def recording(servers, scale):
     ways = [servers.gateway("gateway"), servers.gateway("gateway-sync", extra='\n[audit]\ndurability = "sync"\n')]
     ways[1].name = "gateway, sync"
     progress("recording: write and sync")
-    results = in_turns(ways, scale.rounds, lambda way: pgbench_once(way, "prepared", scale.seconds))
-    ways[0].name = "gateway"
-    base = results["gateway"]["cpu_us"]
-    return [{"what": "pgbench -S prepared", "way": "durability = " + ('"sync"' if "sync" in name else '"write"'), **result,
-             "ratio": result["cpu_us"] / base if base else None} for name, result in results.items()]
+    results = in_turns(ways, scale.turns, lambda way: pgbench_once(way, "prepared", scale.slice), "cpu_us", base="gateway")
+    return [{"what": "pgbench -S prepared", "way": "durability = " + ('"sync"' if "sync" in name else '"write"'), **result}
+            for name, result in results.items()]
