@@ -17,7 +17,10 @@
 //!
 //! Start reading at [`store`](AuditStore), then `encode.rs`, then [`Reader`].
 //!
-//! Not here yet: the Merkle tree, checkpoints, retention. The leaves are what they will be computed over
+//! The Merkle tree ([`merkle`]), the names of its tiles ([`tile`]) and signed checkpoints ([`note`]) are pure: they read and
+//! write nothing.
+//!
+//! Not here yet: a store that keeps the tree and signs it, and retention. The leaves are what it will be computed over
 //! ([`Reader::leaves`]), and they do not contain their index.
 
 mod batch;
@@ -31,12 +34,15 @@ mod journal;
 mod kind;
 pub mod limits;
 mod log;
+pub mod merkle;
+pub mod note;
 mod options;
 mod query;
 mod reader;
 mod repair;
 mod session;
 mod store;
+pub mod tile;
 mod verify;
 mod wire;
 
