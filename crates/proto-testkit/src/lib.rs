@@ -10,4 +10,4 @@ mod store;
 
 pub use capture::{Capture, CaptureError, Read};
 pub use script::{Script, Seen};
-pub use store::{MemoryStore, permit_for};
+pub use store::{MemoryStore, permit_for, principal, target};

@@ -72,28 +72,40 @@ pub fn permit_for(session: SessionId, request: &Request) -> Permit {
     decision.permit(session, request, accepted).expect("allowed and recorded")
 }
 
+/// A service that may be anybody's.
+#[must_use]
+pub fn principal() -> Principal {
+    Principal {
+        kind: PrincipalKind::Service,
+        issuer: "test".into(),
+        subject: "ci".into(),
+        tenant: None,
+        application: None,
+        credential_id: None,
+        aliases: Vec::new(),
+        roles: Vec::new(),
+        claims: BTreeMap::new(),
+        expires: None,
+    }
+}
+
+/// A target that may be anything.
+#[must_use]
+pub fn target() -> Target {
+    Target {
+        connection: "test".into(),
+        address: "127.0.0.1:5432".into(),
+        database: "test".into(),
+        upstream_user: "gateway".into(),
+        owner: None,
+        tags: BTreeMap::new(),
+    }
+}
+
 fn started() -> SessionStarted {
     SessionStarted {
-        principal: Principal {
-            kind: PrincipalKind::Service,
-            issuer: "test".into(),
-            subject: "ci".into(),
-            tenant: None,
-            application: None,
-            credential_id: None,
-            aliases: Vec::new(),
-            roles: Vec::new(),
-            claims: BTreeMap::new(),
-            expires: None,
-        },
-        target: Target {
-            connection: "test".into(),
-            address: "127.0.0.1:5432".into(),
-            database: "test".into(),
-            upstream_user: "gateway".into(),
-            owner: None,
-            tags: BTreeMap::new(),
-        },
+        principal: principal(),
+        target: target(),
         source: "127.0.0.1:1".into(),
         protocol: "test".into(),
         label: "ci".into(),

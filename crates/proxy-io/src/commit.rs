@@ -352,10 +352,8 @@ impl Committer {
 mod tests {
     use super::{Committer, Resume, Sequence, Submission};
     use crate::limits::GATHERED_MAX;
-    use crate::services::Metrics;
     use parking_lot::Mutex;
     use proxy_core::record::{RecordedVerdict, RequestRecord};
-    use proxy_core::session::CloseReason;
     use proxy_core::{Entry, Event, Ledger, RequestId, RequestKind, SessionId, Store, StoreError, Timestamp};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Weak};
@@ -399,17 +397,6 @@ mod tests {
         }
     }
 
-    struct Silent;
-
-    impl Metrics for Silent {
-        fn connected(&self, _: &'static str) {}
-        fn login(&self, _: &'static str, _: bool) {}
-        fn closed(&self, _: &'static str, _: &CloseReason) {}
-        fn decided(&self, _: &'static str) {}
-        fn moved(&self, _: u64, _: u64) {}
-        fn committed(&self, _: usize, _: bool) {}
-    }
-
     /// A session that waits.
     #[derive(Default)]
     struct Waiter(Notify);
@@ -436,7 +423,7 @@ mod tests {
     /// Runs `test` beside a committer, on one event loop, as a worker does.
     fn with_committer<F: Future<Output = ()>>(blocks: bool, test: impl FnOnce(Arc<Committer>, Arc<Memory>, Sequence) -> F) {
         let store = Arc::new(Memory { blocks, ..Memory::default() });
-        let committer = Arc::new(Committer::new(Ledger::new(store.clone()), Arc::new(Silent)));
+        let committer = Arc::new(Committer::new(Ledger::new(store.clone()), Arc::new(())));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
             let (stop, stopped) = oneshot::channel::<()>();

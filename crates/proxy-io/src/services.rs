@@ -201,3 +201,13 @@ pub trait Metrics: Send + Sync {
     /// A log write: how many entries, and whether the store accepted.
     fn committed(&self, entries: usize, accepted: bool);
 }
+
+/// Nothing is counted.
+impl Metrics for () {
+    fn connected(&self, _: &'static str) {}
+    fn login(&self, _: &'static str, _: bool) {}
+    fn closed(&self, _: &'static str, _: &CloseReason) {}
+    fn decided(&self, _: &'static str) {}
+    fn moved(&self, _: u64, _: u64) {}
+    fn committed(&self, _: usize, _: bool) {}
+}

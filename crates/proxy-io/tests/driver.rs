@@ -1,24 +1,24 @@
 //! The driver with a protocol of lines, over real sockets: what its loop must not lose, and whom a failure must not reach.
 
 use bytes::{Bytes, BytesMut};
-use proto_testkit::MemoryStore;
+use proto_testkit::{MemoryStore, principal, target};
 use proxy_core::pipeline::{Approval, NotReady, Permit, SessionFacts};
 use proxy_core::record::{Outcome, OutcomeStatus};
 use proxy_core::session::{
     Action, Answer, CloseReason, EndReason, Evidence, Input, LoginAttempt, LoginReply, Peer, TlsInfo, UpstreamFailure,
 };
 use proxy_core::{
-    Authorizer, Decision, DenyReason, Disclosure, Entry, Event, Ledger, Principal, PrincipalKind, Request, RequestId,
-    RequestKind, SecretBytes, Session, SessionAuthorizer, Statement, Target, Timestamp, Verdict,
+    Authorizer, Decision, DenyReason, Disclosure, Entry, Event, Ledger, Principal, Request, RequestId, RequestKind, SecretBytes,
+    Session, SessionAuthorizer, Statement, Timestamp, Verdict,
 };
 use proxy_io::services::{BoxFuture, Held};
 use proxy_io::worker::ListenAddress;
 use proxy_io::{
-    Approvals, Authenticate, HeldRequest, ListenerSpec, LoginConversation, LoginStep, Metrics, Opened, PeerInfo, Registry,
-    Services, UpstreamAnswers, UpstreamCredential, UpstreamEndpoint, Workers,
+    Approvals, Authenticate, HeldRequest, ListenerSpec, LoginConversation, LoginStep, Opened, PeerInfo, Registry, Services,
+    UpstreamAnswers, UpstreamCredential, UpstreamEndpoint, Workers,
 };
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -171,30 +171,10 @@ impl Authenticate for Everything {
 
 impl LoginConversation for Everything {
     fn step<'a>(&'a mut self, _: Timestamp, _: LoginAttempt, _: Option<&'a TlsInfo>) -> BoxFuture<'a, LoginStep> {
-        let principal = Principal {
-            kind: PrincipalKind::Service,
-            issuer: "test".to_owned(),
-            subject: "ci".to_owned(),
-            tenant: None,
-            application: None,
-            credential_id: None,
-            aliases: Vec::new(),
-            roles: Vec::new(),
-            claims: BTreeMap::new(),
-            expires: None,
-        };
-        let target = Target {
-            connection: "lines".to_owned(),
-            address: self.0.to_string(),
-            database: "lines".to_owned(),
-            upstream_user: "gateway".to_owned(),
-            owner: None,
-            tags: BTreeMap::new(),
-        };
         let (host, port) = (self.0.ip().to_string(), self.0.port());
         let opened = Opened {
-            principal: Arc::new(principal),
-            target: Arc::new(target),
+            principal: Arc::new(principal()),
+            target: Arc::new(target()),
             upstream: UpstreamEndpoint { host, port, tls: None, credential: Arc::new(NoCredential) },
             last: None,
             expires: None,
@@ -242,17 +222,6 @@ impl Approvals for Everything {
     }
 }
 
-struct Uncounted;
-
-impl Metrics for Uncounted {
-    fn connected(&self, _: &'static str) {}
-    fn login(&self, _: &'static str, _: bool) {}
-    fn closed(&self, _: &'static str, _: &CloseReason) {}
-    fn decided(&self, _: &'static str) {}
-    fn moved(&self, _: u64, _: u64) {}
-    fn committed(&self, _: usize, _: bool) {}
-}
-
 /// One worker with the protocol of lines, on TCP and on a Unix socket.
 struct Gateway {
     workers: Option<Workers>,
@@ -274,7 +243,7 @@ impl Gateway {
             ledger: Ledger::new(store.clone()),
             approvals: everything,
             registry: registry.clone(),
-            metrics: Arc::new(Uncounted),
+            metrics: Arc::new(()),
         });
         let folder = tempfile::tempdir().expect("a folder");
         let addresses = [ListenAddress::Tcp(([127, 0, 0, 1], 0).into()), ListenAddress::Unix(folder.path().join("socket"))];
