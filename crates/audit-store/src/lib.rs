@@ -16,12 +16,6 @@
 //!   [`AuditStore::health`], and recovers by itself when it can.
 //!
 //! Start reading at [`store`](AuditStore), then `encode.rs`, then [`Reader`].
-//!
-//! The Merkle tree ([`merkle`]), the names of its tiles ([`tile`]) and signed checkpoints ([`note`]) are pure: they read and
-//! write nothing.
-//!
-//! Not here yet: a store that keeps the tree and signs it, and retention. The leaves are what it will be computed over
-//! ([`Reader::leaves`]), and they do not contain their index.
 
 mod batch;
 mod db;
@@ -34,15 +28,12 @@ mod journal;
 mod kind;
 pub mod limits;
 mod log;
-pub mod merkle;
-pub mod note;
 mod options;
 mod query;
 mod reader;
 mod repair;
 mod session;
 mod store;
-pub mod tile;
 mod verify;
 mod wire;
 

@@ -1,0 +1,19 @@
+//! A transparency log in published formats, without I/O: what the gateway signs, what a witness checks, and what an auditor
+//! verifies are computed here and nowhere else.
+//!
+//! ```text
+//!  leaf ─▶ merkle: hashes, audit paths, consistency (RFC 6962)
+//!            │
+//!            ├─▶ tile: which file has which hashes and entries (C2SP tlog-tiles)
+//!            └─▶ note: checkpoints, signatures, cosignatures (C2SP signed-note, tlog-checkpoint, tlog-cosignature)
+//! ```
+//!
+//! Nothing here reads a clock, a file or a socket. Start reading at [`merkle`].
+
+pub mod merkle;
+pub mod note;
+pub mod tile;
+
+pub use merkle::{Frontier, Hash, Node};
+pub use note::{Checkpoint, KeyKind, Note, NoteError, Signer, Verifier};
+pub use tile::Tile;
