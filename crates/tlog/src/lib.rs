@@ -5,15 +5,18 @@
 //!  leaf ─▶ merkle: hashes, audit paths, consistency (RFC 6962)
 //!            │
 //!            ├─▶ tile: which file has which hashes and entries (C2SP tlog-tiles)
-//!            └─▶ note: checkpoints, signatures, cosignatures (C2SP signed-note, tlog-checkpoint, tlog-cosignature)
+//!            ├─▶ note: checkpoints, signatures, cosignatures (C2SP signed-note, tlog-checkpoint, tlog-cosignature)
+//!            └─▶ proof: one entry with its path and a checkpoint, for somebody without a network (C2SP tlog-proof)
 //! ```
 //!
 //! Nothing here reads a clock, a file or a socket. Start reading at [`merkle`].
 
 pub mod merkle;
 pub mod note;
+pub mod proof;
 pub mod tile;
 
 pub use merkle::{Frontier, Hash, Node};
 pub use note::{Checkpoint, KeyKind, Note, NoteError, Signer, Verifier};
+pub use proof::Proof;
 pub use tile::Tile;
