@@ -150,7 +150,9 @@ impl TracedStore {
             | Event::Administration { .. }
             | Event::LogRead { .. }
             | Event::ClockJump { .. }
-            | Event::Heartbeat => {}
+            | Event::Heartbeat
+            | Event::LogKey(_)
+            | Event::Destroyed(_) => {}
         }
     }
 

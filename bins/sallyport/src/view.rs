@@ -214,6 +214,11 @@ pub fn summary(value: &Value) -> String {
         "reload_refused" => format!("{} not reloaded: {}", text(value, "what"), one_line(text(value, "error"))),
         "gateway_started" => format!("gateway {} started on {}", text(value, "version"), text(value, "host")),
         "gateway_stopped" => format!("gateway stopped: {}", text(value, "reason")),
+        "log_key" => format!("the log is signed by {} from here on", text(value, "key")),
+        "destroyed" => {
+            let (first, last) = (value["first"].as_u64().unwrap_or(0), value["next"].as_u64().unwrap_or(0).saturating_sub(1));
+            format!("{} contents of entries {first} to {last} were destroyed: {}", value["contents"], text(value, "rule"))
+        }
         "clock_jump" => format!("the clock jumped by {} µs", value["micros"]),
         other => other.to_owned(),
     }

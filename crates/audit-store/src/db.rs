@@ -4,13 +4,14 @@ use crate::journal::{self, Tail};
 use crate::limits::{CATCH_UP_TRIES, HOLES_SEEN};
 use crate::log;
 use crate::options::{self, Family, Options};
+use crate::tree::Tree;
 use proxy_core::StoreError;
 use rocksdb::{ColumnFamily, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, FlushOptions, ReadOptions, WriteBatch};
 use std::path::Path;
 use std::time::Duration;
 
 /// The on-disk format of the whole store.
-const FORMAT: &[u8] = b"2";
+const FORMAT: &[u8] = b"3";
 const FORMAT_KEY: &[u8] = b"format";
 const LOG_ID_KEY: &[u8] = b"log-id";
 const SYNCED_KEY: &[u8] = b"synced";
@@ -127,10 +128,14 @@ impl Db {
         Ok(())
     }
 
-    /// Writes consecutive entries after those that are there.
-    pub(crate) fn move_in(&self, tail: &Tail) -> Result<(), StoreError> {
+    /// Writes consecutive entries after those that are there, together with the hashes that they complete in `tree`. When it
+    /// fails, `tree` has more than the database, and must be opened again.
+    pub(crate) fn move_in(&self, tail: &Tail, tree: &mut Tree) -> Result<(), StoreError> {
         let mut batch = WriteBatch::with_capacity_bytes(tail.size() + tail.size() / 8 + 64);
         self.put_tail(&mut batch, tail)?;
+        for (_, _, leaves) in &tail.chunks {
+            tree.add(self, &mut batch, leaves)?;
+        }
         self.write(batch)
     }
 
@@ -200,17 +205,17 @@ impl Db {
         Ok(())
     }
 
-    /// Removes every key of `family`.
-    pub(crate) fn delete_all(&self, batch: &mut WriteBatch, family: Family) -> Result<(), StoreError> {
-        self.delete_from(batch, family, &[])
+    /// Removes the keys of `family` from `from` on and before `to`.
+    pub(crate) fn delete_range(&self, batch: &mut WriteBatch, family: Family, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        batch.delete_range_cf(self.family(family)?, from, to);
+        Ok(())
     }
 
-    /// Removes the keys of `family` from `key` on.
-    pub(crate) fn delete_from(&self, batch: &mut WriteBatch, family: Family, key: &[u8]) -> Result<(), StoreError> {
+    /// Removes every key of `family`.
+    pub(crate) fn delete_all(&self, batch: &mut WriteBatch, family: Family) -> Result<(), StoreError> {
         // No key begins with that: session ids and indices that are all ones are never made, other keys begin with a
         // letter.
-        batch.delete_range_cf(self.family(family)?, key, &[0xff; 40][..]);
-        Ok(())
+        self.delete_range(batch, family, &[], &[0xff; 40])
     }
 
     /// Writes into memory: a killed process loses it.

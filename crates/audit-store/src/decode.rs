@@ -8,7 +8,9 @@ use crate::wire::{DecodeError, Reader, text, unzigzag};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use proxy_core::facts::Unknown;
-use proxy_core::record::{ApprovalStep, Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted};
+use proxy_core::record::{
+    ApprovalStep, Destroyed, LogKey, Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted,
+};
 use proxy_core::{
     Entry, Event, Facts, Object, ObjectKind, Operation, Parameter, Principal, PrincipalKind, RequestId, RequestKind, SessionId,
     Target, Timestamp, ValueFormat,
@@ -295,6 +297,24 @@ fn event(kind: EventKind, body: &mut Body<'_>) -> Result<Event, DecodeError> {
         EventKind::LogRead => Event::LogRead { by: body.text(F)?, query: body.text(F + 1)? },
         EventKind::ClockJump => Event::ClockJump { micros: unzigzag(body.uint(F)?) },
         EventKind::Heartbeat => Event::Heartbeat,
+        EventKind::LogKey => Event::LogKey(Box::new(LogKey {
+            origin: body.text(F)?,
+            key: body.text(F + 1)?,
+            previous: body.optional_text(F + 2)?,
+            endorsement: body.optional_text(F + 3)?,
+            by: body.text(F + 4)?,
+        })),
+        EventKind::Destroyed => Event::Destroyed(Box::new(Destroyed {
+            rule: body.text(F)?,
+            by: body.text(F + 1)?,
+            reason: body.optional_text(F + 2)?,
+            first: body.uint(F + 3)?,
+            next: body.uint(F + 4)?,
+            connection: body.optional_text(F + 5)?,
+            kinds: body.message(F + 6, |r| r.list(1))?,
+            fields: body.message(F + 7, |r| r.list(1))?,
+            contents: body.uint(F + 8)?,
+        })),
     })
 }
 

@@ -181,6 +181,24 @@ fn event(event: &Event, body: &mut Body<'_>, repeated: &mut Repeated) {
         }
         Event::ClockJump { micros } => body.uint(F, zigzag(*micros)),
         Event::Heartbeat => {}
+        Event::LogKey(key) => {
+            body.text(F, &key.origin);
+            body.text(F + 1, &key.key);
+            body.optional_text(F + 2, key.previous.as_deref());
+            body.optional_text(F + 3, key.endorsement.as_deref());
+            body.text(F + 4, &key.by);
+        }
+        Event::Destroyed(destroyed) => {
+            body.text(F, &destroyed.rule);
+            body.text(F + 1, &destroyed.by);
+            body.optional_text(F + 2, destroyed.reason.as_deref());
+            body.uint(F + 3, destroyed.first);
+            body.uint(F + 4, destroyed.next);
+            body.optional_text(F + 5, destroyed.connection.as_deref());
+            body.message(F + 6, |w| w.list(1, destroyed.kinds.iter().map(String::as_str)));
+            body.message(F + 7, |w| w.list(1, destroyed.fields.iter().map(String::as_str)));
+            body.uint(F + 8, destroyed.contents);
+        }
     }
 }
 

@@ -115,6 +115,8 @@ fn event(event: &Event) -> Value {
         Event::LogRead { by, query } => json!({ "by": by, "query": query }),
         Event::ClockJump { micros } => json!({ "micros": micros }),
         Event::Heartbeat => Value::Null,
+        Event::LogKey(key) => json!(key),
+        Event::Destroyed(destroyed) => json!(destroyed),
     }
 }
 

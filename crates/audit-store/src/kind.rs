@@ -40,11 +40,15 @@ pub enum EventKind {
     ClockJump = 13,
     /// Nothing else happened for a while.
     Heartbeat = 14,
+    /// A key signs the log's checkpoints from here on.
+    LogKey = 15,
+    /// Contents were destroyed.
+    Destroyed = 16,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::GatewayStarted,
         Self::GatewayStopped,
         Self::Activated,
@@ -59,6 +63,8 @@ impl EventKind {
         Self::LogRead,
         Self::ClockJump,
         Self::Heartbeat,
+        Self::LogKey,
+        Self::Destroyed,
     ];
 
     /// The kind of `event`.
@@ -79,6 +85,8 @@ impl EventKind {
             Event::LogRead { .. } => Self::LogRead,
             Event::ClockJump { .. } => Self::ClockJump,
             Event::Heartbeat => Self::Heartbeat,
+            Event::LogKey(_) => Self::LogKey,
+            Event::Destroyed(_) => Self::Destroyed,
         }
     }
 
@@ -106,6 +114,8 @@ impl EventKind {
             Self::LogRead => "log_read",
             Self::ClockJump => "clock_jump",
             Self::Heartbeat => "heartbeat",
+            Self::LogKey => "log_key",
+            Self::Destroyed => "destroyed",
         }
     }
 
@@ -143,6 +153,8 @@ impl EventKind {
             Self::LogRead => &["by", "query"],
             Self::ClockJump => &["micros"],
             Self::Heartbeat => &[],
+            Self::LogKey => &["origin", "key", "previous", "endorsement", "by"],
+            Self::Destroyed => &["rule", "by", "reason", "first", "next", "connection", "kinds", "fields", "contents"],
         }
     }
 
@@ -196,6 +208,6 @@ mod tests {
             assert!(kind.fields().len() <= crate::limits::FIELDS_MAX);
         }
         assert_eq!(EventKind::from_byte(0), None);
-        assert_eq!(EventKind::from_byte(15), None);
+        assert_eq!(EventKind::from_byte(17), None);
     }
 }

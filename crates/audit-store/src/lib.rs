@@ -34,6 +34,7 @@ mod reader;
 mod repair;
 mod session;
 mod store;
+mod tree;
 mod verify;
 mod wire;
 
@@ -44,6 +45,6 @@ pub use query::{EntryFilter, Page, RequestView, SessionFilter, SessionView};
 pub use reader::{Entries, Reader, open_read_only};
 pub use repair::{Damage, damage, repair};
 pub use session::SessionSummary;
-pub use store::{AuditStore, Health};
+pub use store::{AuditStore, Health, TreeHead};
 pub use verify::{Finding, Verification};
 pub use wire::DecodeError;

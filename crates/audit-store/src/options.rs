@@ -78,6 +78,8 @@ pub(crate) enum Family {
     Entries,
     /// Index and field (8 + 1 bytes) → salt and content.
     Payload,
+    /// Level of tiles and index (1 + 8 bytes) → hash of a complete subtree. Derived.
+    Tree,
     /// Session → summary. Derived.
     Sessions,
     /// Session and index of the first entry in it → indices of entries. Derived.
@@ -87,13 +89,15 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 6] = [Self::Meta, Self::Entries, Self::Payload, Self::Sessions, Self::BySession, Self::Find];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Meta, Self::Entries, Self::Payload, Self::Tree, Self::Sessions, Self::BySession, Self::Find];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Meta => "default",
             Self::Entries => "entries",
             Self::Payload => "payload",
+            Self::Tree => "tree",
             Self::Sessions => "sessions",
             Self::BySession => "by_session",
             Self::Find => "find",
@@ -162,7 +166,7 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
             table.set_bloom_filter(10.0, false);
             rocks.set_write_buffer_size(options.half() / 8);
         }
-        Family::Meta => rocks.set_write_buffer_size(1 << 20),
+        Family::Meta | Family::Tree => rocks.set_write_buffer_size(1 << 20),
     }
     rocks.set_block_based_table_factory(&table);
     rocks

@@ -10,6 +10,7 @@ use crate::options::{Family, Options};
 use crate::query::{EntryFilter, Page, SessionFilter, SessionView};
 use crate::session::SessionSummary;
 use crate::store::Shared;
+use crate::tree::Hashes;
 use crate::verify::{self, Verification};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -20,6 +21,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tlog::merkle;
+use tlog::{Hash, Tile};
 
 /// Opens the store in `dir` for reading, whether or not a gateway is writing to it. It sees what was accepted
 /// up to each call, and changes nothing in `dir`.
@@ -204,6 +207,55 @@ impl Reader {
     /// [`StoreError`].
     pub fn session(&self, id: SessionId, from: u64, limit: usize) -> Result<Option<SessionView>, StoreError> {
         self.with(true, |view| view.session(id, from, limit))
+    }
+
+    /// The root of the tree of the first `size` entries; `None`: there are not so many yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn root(&self, size: u64) -> Result<Option<Hash>, StoreError> {
+        self.hashes(size, |hashes| merkle::root(size, |node| hashes.node(node)))
+    }
+
+    /// The audit path of the entry at `index` in the tree of the first `size` entries; `None`: there are not so many yet, or
+    /// the entry is not one of them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn inclusion_proof(&self, index: u64, size: u64) -> Result<Option<Vec<Hash>>, StoreError> {
+        if index >= size {
+            return Ok(None);
+        }
+        self.hashes(size, |hashes| merkle::inclusion_proof(index, size, |node| hashes.node(node)))
+    }
+
+    /// The proof that the log of the first `old` entries is the beginning of that of the first `new`; `None`: there are not
+    /// so many yet, or `old` is more than `new`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn consistency_proof(&self, old: u64, new: u64) -> Result<Option<Vec<Hash>>, StoreError> {
+        if old > new {
+            return Ok(None);
+        }
+        self.hashes(new, |hashes| merkle::consistency_proof(old, new, |node| hashes.node(node)))
+    }
+
+    /// The content of a tile; `None`: the log is too short for it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn tile(&self, tile: &Tile) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(false, |view| Hashes::new(view.db, view.end).tile(tile))
+    }
+
+    fn hashes<R>(&self, size: u64, read: impl FnOnce(&mut Hashes<'_>) -> Result<R, StoreError>) -> Result<Option<R>, StoreError> {
+        self.with(false, |view| {
+            if size > view.end {
+                return Ok(None);
+            }
+            read(&mut Hashes::new(view.db, view.end)).map(Some)
+        })
     }
 
     /// Checks the entries of `range` that there are now: indices and sessions without gaps, leaves canonical,

@@ -134,7 +134,9 @@ impl SessionSummary {
             | EventKind::Administration
             | EventKind::LogRead
             | EventKind::ClockJump
-            | EventKind::Heartbeat => {}
+            | EventKind::Heartbeat
+            | EventKind::LogKey
+            | EventKind::Destroyed => {}
         }
         Ok(())
     }

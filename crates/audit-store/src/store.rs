@@ -24,6 +24,7 @@ use crate::limits::{INDEX_INTERVAL, MOVE_ENOUGH, MOVE_INTERVAL, REOPEN_WAIT, TAI
 use crate::log;
 use crate::options::{Durability, Options, Recovery};
 use crate::reader::Reader;
+use crate::tree::Tree;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use proxy_core::{Entry, Store, StoreError};
 use rocksdb::WriteBatch;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tlog::Hash;
 
 thread_local! {
     /// Encoding needs no lock, and its memory is used again.
@@ -74,6 +76,15 @@ pub struct Health {
     pub memory_bytes: u64,
 }
 
+/// A state of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeHead {
+    /// How many entries it has.
+    pub size: u64,
+    /// The root of their tree.
+    pub root: Hash,
+}
+
 /// What a thread of the store's own waits for; `false`: the store is closing.
 type Pause = Box<dyn Fn(&Shared) -> bool + Send>;
 
@@ -98,8 +109,8 @@ pub(crate) struct Shared {
     next: AtomicU64,
     /// Entries that are in the database.
     stored: AtomicU64,
-    /// Held by whoever moves entries into the database.
-    moving: Mutex<()>,
+    /// The tree of what is in the database. Held by whoever moves entries there.
+    moving: Mutex<Tree>,
     /// Whether enough waits to be moved at once.
     due: Mutex<bool>,
     enough: Condvar,
@@ -139,6 +150,7 @@ impl AuditStore {
         let db = Db::open(&dir, &options)?;
         let next = whole_end(&db, options.recovery)?;
         check_tail(&db, next)?;
+        let tree = Tree::open(&db, next)?;
         let indexer = Indexer::open(&db, next)?;
         let log_id = db.log_id()?;
         let (journal, full) = match Journal::begin(&dir, log_id, options.journal()) {
@@ -157,7 +169,7 @@ impl AuditStore {
             handle: RwLock::new(None),
             next: AtomicU64::new(next),
             stored: AtomicU64::new(next),
-            moving: Mutex::new(()),
+            moving: Mutex::new(tree),
             due: Mutex::new(false),
             enough: Condvar::new(),
             accepting: AtomicBool::new(true),
@@ -220,6 +232,21 @@ impl AuditStore {
     /// [`StoreError`]: it cannot be known to be.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.shared.sync_through(self.shared.next.load(Ordering::Acquire))
+    }
+
+    /// The tree of all that was accepted before the call, or a little more. All of it is on the disk when this returns, so
+    /// that whoever is shown this root will never see another log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn tree_head(&self) -> Result<TreeHead, StoreError> {
+        self.shared.settle()?;
+        let head = {
+            let tree = self.shared.moving.lock();
+            TreeHead { size: tree.size(), root: tree.root() }
+        };
+        self.shared.sync_through(head.size)?;
+        Ok(head)
     }
 
     /// Writes everything from memory into files, for instance before a copy is taken.
@@ -362,7 +389,7 @@ impl Shared {
 
     /// The same for a batch that the journal has no room for: into the database's files, behind all that came before it.
     fn write_long(&self, batch: &mut Batch, count: u64) -> Result<u64, StoreError> {
-        let _turn = self.moving.lock();
+        let mut tree = self.moving.lock();
         let mut writer = self.accepting_writer()?;
         let Writer { db: Some(db), next, pending, .. } = &mut *writer else {
             drop(writer);
@@ -373,7 +400,7 @@ impl Shared {
         let mut all = std::mem::take(pending);
         all.add(first, batch);
         // What comes next is accepted when the journal has it, and must not be without this after a kill.
-        db.move_in(&all).and_then(|()| db.flush()).map_err(|error| self.broke(error))?;
+        db.move_in(&all, &mut tree).and_then(|()| db.flush()).map_err(|error| self.broke(error))?;
         *next = end;
         self.stored.store(end, Ordering::Release);
         self.next.store(end, Ordering::Release);
@@ -389,7 +416,7 @@ impl Shared {
 
     /// Moves what was accepted before the call into the database. Returns how many entries are there.
     pub(crate) fn settle(&self) -> Result<u64, StoreError> {
-        let _turn = self.moving.lock();
+        let mut tree = self.moving.lock();
         if self.broken.load(Ordering::Acquire) {
             return Err(self.trouble());
         }
@@ -403,7 +430,7 @@ impl Shared {
         };
         let moved = (|| {
             if let Some(end) = pending.end() {
-                db.move_in(&pending)?;
+                db.move_in(&pending, &mut tree)?;
                 self.stored.store(end, Ordering::Release);
             }
             let stored = self.stored();
@@ -565,7 +592,7 @@ impl Shared {
 
     /// Closes the database and opens it from what is on the disk.
     fn reopen(&self) -> Result<(), StoreError> {
-        let _turn = self.moving.lock();
+        let mut tree = self.moving.lock();
         let mut writer = self.writer.lock();
         writer.db = None;
         // The journal has it.
@@ -597,6 +624,7 @@ impl Shared {
         check_tail(&db, end)?;
         // An entry whose write was reported as failed may have reached the disk: it is in the log then, as a
         // request that was never forwarded.
+        *tree = Tree::open(&db, end)?;
         *self.indexer.lock() = Indexer::open(&db, end)?;
         writer.journal = Some(Journal::begin(&self.dir, self.log_id, self.options.journal()).map_err(|e| self.complete(e))?);
         let db = Arc::new(db);

@@ -9,7 +9,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proxy_core::facts::Unknown;
-use proxy_core::record::{ApprovalStep, Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted};
+use proxy_core::record::{
+    ApprovalStep, Destroyed, LogKey, Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted,
+};
 use proxy_core::{
     Entry, Event, Facts, Object, ObjectKind, Operation, Parameter, Principal, PrincipalKind, RequestId, RequestKind, SessionId,
     Target, Timestamp, ValueFormat,
@@ -173,6 +175,15 @@ fn approval() -> impl Strategy<Value = Event> {
         .prop_map(|(request, step, by, reason, digest)| Event::Approval { request: RequestId(request), step, by, reason, digest })
 }
 
+fn destroyed() -> impl Strategy<Value = Event> {
+    let texts = (text(), text(), option::of(text()), option::of(text()), vec(text(), 0..4), vec(text(), 0..4));
+    (texts, any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+        |((rule, by, reason, connection, kinds, fields), first, next, contents)| {
+            Event::Destroyed(Box::new(Destroyed { rule, by, reason, first, next, connection, kinds, fields, contents }))
+        },
+    )
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         (text(), text()).prop_map(|(version, host)| Event::GatewayStarted { version, host }),
@@ -196,6 +207,10 @@ fn event() -> impl Strategy<Value = Event> {
         (text(), text()).prop_map(|(by, query)| Event::LogRead { by, query }),
         any::<i64>().prop_map(|micros| Event::ClockJump { micros }),
         Just(Event::Heartbeat),
+        (text(), text(), option::of(text()), option::of(text()), text()).prop_map(|(origin, key, previous, endorsement, by)| {
+            Event::LogKey(Box::new(LogKey { origin, key, previous, endorsement, by }))
+        }),
+        destroyed(),
     ]
 }
 

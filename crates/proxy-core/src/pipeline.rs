@@ -125,7 +125,9 @@ fn grants(entry: &Entry) -> Option<(SessionId, RequestId)> {
         | Event::Administration { .. }
         | Event::LogRead { .. }
         | Event::ClockJump { .. }
-        | Event::Heartbeat => None,
+        | Event::Heartbeat
+        | Event::LogKey(_)
+        | Event::Destroyed(_) => None,
     }
 }
 

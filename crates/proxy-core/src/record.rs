@@ -120,6 +120,48 @@ pub enum Event {
     },
     /// Nothing else happened for a while: silence can be told from absence.
     Heartbeat,
+    /// A key signs the log's checkpoints from here on.
+    LogKey(Box<LogKey>),
+    /// Contents were destroyed, and the log still commits to them.
+    Destroyed(Box<Destroyed>),
+}
+
+/// A key of the log's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogKey {
+    /// The log's name, as its checkpoints bear it.
+    pub origin: String,
+    /// The public key, as a verifier's text of C2SP signed-note.
+    pub key: String,
+    /// The key before, likewise; `None`: this is the log's first.
+    pub previous: Option<String>,
+    /// A note by which the key before names this one; `None`: this is the log's first.
+    pub endorsement: Option<String>,
+    /// Who has made it.
+    pub by: String,
+}
+
+/// What was destroyed, when (the entry's time), and by which rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destroyed {
+    /// The rule: `retention of 13 months`, `redaction`.
+    pub rule: String,
+    /// Who, or `gateway`.
+    pub by: String,
+    /// Their reason.
+    pub reason: Option<String>,
+    /// Index of the first entry that the rule was applied to.
+    pub first: u64,
+    /// The index after the last.
+    pub next: u64,
+    /// Of sessions on this connection; `None`: of any.
+    pub connection: Option<String>,
+    /// Of these kinds of entries; empty: of any.
+    pub kinds: Vec<String>,
+    /// Fields whose contents were destroyed; empty: whole entries.
+    pub fields: Vec<String>,
+    /// How many contents there were.
+    pub contents: u64,
 }
 
 /// The start of a session.

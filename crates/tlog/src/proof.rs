@@ -175,7 +175,11 @@ mod tests {
             text.replacen("index 3\n", "", 1),
             text.replacen("index 3\n", "index 3\nAAAA\n", 1),
             text.replace("\n\n", "\n"),
-            format!("{}{}", text.replacen("index 3\n", &format!("index 3\n{}", format!("{}\n", BASE64.encode([0; 32])).repeat(65)), 1), ""),
+            format!(
+                "{}{}",
+                text.replacen("index 3\n", &format!("index 3\n{}", format!("{}\n", BASE64.encode([0; 32])).repeat(65)), 1),
+                ""
+            ),
         ] {
             assert!(matches!(Proof::parse(changed.as_bytes()), Err(ProofError::Malformed(_))), "{changed:?}");
         }

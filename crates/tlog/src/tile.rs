@@ -13,7 +13,7 @@ use std::fmt;
 pub const WIDTH: u64 = 256;
 
 /// Levels of the tree that a tile stands for: its hashes are the lowest.
-const HEIGHT: u8 = 8;
+pub const HEIGHT: u8 = 8;
 
 /// What a tile holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +54,20 @@ impl Tile {
         (0..u64::BITS.div_ceil(u32::from(HEIGHT)))
             .take_while(move |level| size >> (level * u32::from(HEIGHT)) > 0)
             .filter_map(|level| u8::try_from(level).ok())
+    }
+
+    /// Entries that a log must have for it to be there: those that are below its hashes, and all before them.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        let items = self.index.saturating_mul(WIDTH).saturating_add(u64::from(self.width));
+        match self.content {
+            Content::Entries => items,
+            Content::Hashes(level) => {
+                let shift = u32::from(level) * u32::from(HEIGHT);
+                // A number that does not fit is more than any log has.
+                if items.leading_zeros() < shift { u64::MAX } else { items << shift }
+            }
+        }
     }
 
     /// Whether it has all that it will ever have.

@@ -59,7 +59,9 @@ impl MeteredStore {
             | Event::Administration { .. }
             | Event::LogRead { .. }
             | Event::ClockJump { .. }
-            | Event::Heartbeat => {}
+            | Event::Heartbeat
+            | Event::LogKey(_)
+            | Event::Destroyed(_) => {}
         }
     }
 
