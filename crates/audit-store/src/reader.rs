@@ -7,11 +7,12 @@ use crate::index::{self, Change, Find};
 use crate::limits::{PAGE_BYTES_MAX, PAGE_MAX, SCAN_MAX};
 use crate::log::{self, Go};
 use crate::options::{Family, Options};
+use crate::published;
 use crate::query::{EntryFilter, Page, SessionFilter, SessionView};
 use crate::session::SessionSummary;
 use crate::store::Shared;
 use crate::tree::Hashes;
-use crate::verify::{self, Verification};
+use crate::verify::{self, Expected, Verification};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use proxy_core::{SessionId, StoreError};
@@ -249,6 +250,14 @@ impl Reader {
         self.with(false, |view| Hashes::new(view.db, view.end).tile(tile))
     }
 
+    /// The payloads of a bundle's entries, as they are published; `None`: there are none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn payloads(&self, entries: &Tile) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(false, |view| if entries.entries() > view.end { Ok(None) } else { published::payloads(view.db, entries) })
+    }
+
     fn hashes<R>(&self, size: u64, read: impl FnOnce(&mut Hashes<'_>) -> Result<R, StoreError>) -> Result<Option<R>, StoreError> {
         self.with(false, |view| {
             if size > view.end {
@@ -265,6 +274,15 @@ impl Reader {
     /// [`StoreError`]: the store cannot be read at all. What is wrong with the log is a finding, not an error.
     pub fn verify_sequence(&self, range: Range<u64>, progress: impl FnMut(u64)) -> Result<Verification, StoreError> {
         self.with(false, |view| verify::sequence(view.db, range.start, range.end.min(view.end), progress))
+    }
+
+    /// Checks the whole log, as [`Expected`] asks: all that [`Self::verify_sequence`] does, and that its tree is the one that
+    /// the checkpoints commit to. `progress` is told how many entries were checked, now and then.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store cannot be read at all. What is wrong with the log is a finding, not an error.
+    pub fn verify(&self, expected: &Expected, progress: impl FnMut(u64)) -> Result<Verification, StoreError> {
+        self.with(false, |view| verify::stored(view.db, view.end, expected, progress))
     }
 }
 

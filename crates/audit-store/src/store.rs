@@ -258,6 +258,12 @@ impl AuditStore {
         self.shared.db()?.flush()
     }
 
+    /// The folder that it is in.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
     /// The log's id: 16 random bytes from when the store was made.
     #[must_use]
     pub fn log_id(&self) -> [u8; 16] {

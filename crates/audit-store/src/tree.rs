@@ -185,3 +185,11 @@ impl<'d> Hashes<'d> {
         Ok(Some(content))
     }
 }
+
+/// The hash of a node as it is kept; `None`: it is none that is kept.
+pub(crate) fn kept_hash(db: &Db, node: Node) -> Result<Option<Hash>, StoreError> {
+    if node.level == 0 || !node.level.is_multiple_of(HEIGHT) {
+        return Ok(None);
+    }
+    Ok(db.get(Family::Tree, &key(node.level / HEIGHT, node.index))?.and_then(|hash| hash.try_into().ok()))
+}

@@ -1,0 +1,141 @@
+//! Publishes the log into a folder: what `verify`, a web server or any reader of C2SP tlog-tiles takes as it is.
+
+use crate::notary::file;
+use crate::published::{files, partial, payload_path};
+use crate::reader::Reader;
+use crate::verify::Blobs;
+use proxy_core::StoreError;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use tlog::{Checkpoint, Note, Tile};
+
+/// A published log in a folder.
+#[derive(Debug)]
+pub struct Folder {
+    dir: PathBuf,
+}
+
+impl Folder {
+    /// The log that is, or will be, in `dir`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    fn failed(&self, path: &Path, error: &io::Error) -> StoreError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull { free: 0, needed: 0 },
+            _ => StoreError::Io(format!("{}: {error}", self.dir.join(path).display())),
+        }
+    }
+}
+
+impl Blobs for Folder {
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        file::read(&self.dir.join(path)).map_err(|error| self.failed(Path::new(path), &error))
+    }
+}
+
+/// Writes a published log into a folder, one checkpoint after the other.
+#[derive(Debug)]
+pub struct Export {
+    folder: Folder,
+    /// Entries that are published.
+    published: u64,
+    /// Entries that were published before that, whose partial files go with the next.
+    before: Option<u64>,
+}
+
+impl Export {
+    /// Goes on in `dir`, which is made where it is not there, for its owner alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]: it cannot be made or read, or has a checkpoint that is none.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let folder = Folder::new(dir);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|error| folder.failed(Path::new(""), &error))?;
+        let published = match folder.get("checkpoint")? {
+            None => 0,
+            Some(note) => {
+                let checkpoint = Note::parse(&note).and_then(|note| Checkpoint::parse(&note.text));
+                checkpoint.map_err(|error| StoreError::Io(format!("{}/checkpoint: {error}", dir.display())))?.size
+            }
+        };
+        Ok(Self { folder, published, before: None })
+    }
+
+    /// Entries that are published.
+    #[must_use]
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// Publishes the first `size` entries, and `note`, their checkpoint, when all else is on the disk. Doing it again does no
+    /// harm: files that are there are what they would be.
+    ///
+    /// # Errors
+    /// [`StoreError`]: what was published before is as it was.
+    pub fn publish(&mut self, reader: &Reader, size: u64, note: &str) -> Result<(), StoreError> {
+        if size < self.published {
+            return Err(StoreError::Io(format!("{} entries are published, and the log has {size}", self.published)));
+        }
+        for tile in files(self.published, size) {
+            let content = reader.tile(&tile)?;
+            let content = content.ok_or_else(|| StoreError::Corrupt(format!("{tile} is to be published and is missing")))?;
+            self.write(&tile.to_string(), &content)?;
+            if tile.content == tlog::tile::Content::Entries
+                && let Some(payloads) = reader.payloads(&tile)?
+            {
+                self.write(&payload_path(&tile), &payloads)?;
+            }
+        }
+        let dir = &self.folder.dir;
+        let synced = File::open(dir).and_then(|dir| rustix::fs::syncfs(dir).map_err(io::Error::from));
+        synced.map_err(|error| self.folder.failed(Path::new(""), &error))?;
+        let path = Path::new("checkpoint");
+        file::replace(&dir.join(path), note.as_bytes(), 0o644).map_err(|error| self.folder.failed(path, &error))?;
+        if size > self.published {
+            self.remove_partial(size);
+            self.before = Some(self.published);
+            self.published = size;
+        }
+        Ok(())
+    }
+
+    /// Writes a file that never changes.
+    fn write(&self, path: &str, content: &[u8]) -> Result<(), StoreError> {
+        let (at, path) = (self.folder.dir.join(path), Path::new(path));
+        let written = (|| {
+            if fs::metadata(&at).is_ok_and(|known| known.len() == content.len() as u64) {
+                return Ok(());
+            }
+            if let Some(parent) = at.parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            }
+            let fresh = at.with_extension("new");
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            file.write_all(content)?;
+            fs::rename(&fresh, &at)
+        })();
+        written.map_err(|error: io::Error| self.folder.failed(path, &error))
+    }
+
+    /// Removes the partial files of the checkpoint before the last: whoever reads by the last one has its own.
+    fn remove_partial(&self, size: u64) {
+        let Some(before) = self.before else { return };
+        let needed: Vec<Tile> = partial(self.published).chain(partial(size)).collect();
+        for tile in partial(before).filter(|tile| !needed.contains(tile)) {
+            for path in [tile.to_string(), payload_path(&tile)] {
+                let at = self.folder.dir.join(path);
+                // What is left over costs space, nothing else.
+                let _ = fs::remove_file(&at);
+                if let Some(parent) = at.parent() {
+                    let _ = fs::remove_dir(parent);
+                }
+            }
+        }
+    }
+}

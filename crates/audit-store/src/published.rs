@@ -1,0 +1,78 @@
+//! The log as it is published: files that never change, under the paths of C2SP tlog-tiles, and payloads beside them.
+//!
+//! ```text
+//! checkpoint                 the last checkpoint, a signed note: the only file that is replaced
+//! tile/LEVEL/INDEX[.p/W]     hashes
+//! tile/entries/INDEX[.p/W]   leaves, each after its length (2 bytes, big-endian)
+//! payload/INDEX[.p/W]        what is kept beside the entries of that bundle; no file where there is nothing
+//! payload file = records     place in the bundle (1 byte), field (1), length (4, big-endian), salt (16), content
+//! ```
+//!
+//! A partial file (`.p/W`) is there for the checkpoint that needs it, and is removed once the full one is there and a later
+//! checkpoint was published.
+
+use crate::db::Db;
+use crate::decode;
+use crate::log::{self, Go};
+use proxy_core::StoreError;
+use tlog::tile::{Content, Tile, WIDTH};
+
+/// The path of the payloads of a bundle of entries.
+pub(crate) fn payload_path(entries: &Tile) -> String {
+    let path = entries.to_string();
+    path.strip_prefix("tile/entries/").map_or_else(|| path.clone(), |rest| format!("payload/{rest}"))
+}
+
+/// The payloads of the entries of a bundle; `None`: there are none.
+pub(crate) fn payloads(db: &Db, entries: &Tile) -> Result<Option<Vec<u8>>, StoreError> {
+    let (first, mut content) = (entries.index * WIDTH, Vec::new());
+    log::scan(db, first, first + u64::from(entries.width), |index, leaf| {
+        for commitment in decode::commitments(leaf).map_err(|error| log::damaged(index, &error))? {
+            let Some(payload) = db.payload(index, commitment.field)? else { continue };
+            let place = u8::try_from(index - first).unwrap_or(u8::MAX);
+            let field = u8::try_from(commitment.field).unwrap_or(u8::MAX);
+            let length = u32::try_from(payload.len())
+                .map_err(|_| StoreError::Io(format!("a payload of entry {index} is longer than 4 GiB")))?;
+            content.extend_from_slice(&[place, field]);
+            content.extend_from_slice(&length.to_be_bytes());
+            content.extend_from_slice(&payload);
+        }
+        Ok(Go::On)
+    })?;
+    Ok((!content.is_empty()).then_some(content))
+}
+
+/// Takes the file of a bundle's payloads apart: place in the bundle, field, salt and content. `None`: it is damaged.
+pub(crate) fn take_payloads(mut file: &[u8]) -> Option<Vec<((u8, u8), &[u8])>> {
+    let mut taken = Vec::new();
+    while let Some(([place, field, length @ ..], rest)) = file.split_first_chunk::<6>() {
+        let (payload, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        taken.push(((*place, *field), payload));
+        file = rest;
+    }
+    file.is_empty().then_some(taken)
+}
+
+/// The partial files of a log of `size` entries.
+pub(crate) fn partial(size: u64) -> impl Iterator<Item = Tile> {
+    let contents = std::iter::once(Content::Entries).chain(Tile::levels(size).map(Content::Hashes));
+    // The last of each.
+    contents.filter_map(move |content| {
+        let shift = match content {
+            Content::Entries => 0,
+            Content::Hashes(level) => u32::from(level) * u32::from(tlog::tile::HEIGHT),
+        };
+        Tile::of_tree(content, size, (size >> shift) / WIDTH).next()
+    })
+}
+
+/// The files that a log of `size` entries has and one of `before` had not, in the order in which they are to be published:
+/// the checkpoint after them.
+pub(crate) fn files(before: u64, size: u64) -> impl Iterator<Item = Tile> {
+    let entries = Tile::of_tree(Content::Entries, size, before / WIDTH);
+    let hashes = Tile::levels(size).flat_map(move |level| {
+        let covered = before.checked_shr(u32::from(level) * u32::from(tlog::tile::HEIGHT)).unwrap_or(0);
+        Tile::of_tree(Content::Hashes(level), size, covered / WIDTH)
+    });
+    entries.chain(hashes).filter(move |tile| tile.entries() > before)
+}

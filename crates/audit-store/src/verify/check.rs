@@ -1,0 +1,226 @@
+//! One entry after the other: encodings, payloads, sessions, keys, and the tree that they make.
+
+use super::keys::Chain;
+use super::{Finding, Verification};
+use crate::decode::{self, Commitment};
+use crate::kind::EventKind;
+use crate::limits::FINDINGS_MAX;
+use crate::wire::DecodeError;
+use hashbrown::HashMap;
+use proxy_core::{Event, SessionId, StoreError};
+use tlog::merkle::{Frontier, Hash, Node, leaf_hash};
+
+/// Entries between two reports of progress.
+const PROGRESS_EVERY: u64 = 65_536;
+
+/// What lies beside the leaves, wherever they come from.
+pub(super) trait Beside {
+    /// Salt and content of a field of the entry at `index`; `None`: it is not kept.
+    fn payload(&mut self, index: u64, field: u32) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The hash of a complete subtree, as whoever keeps the log says; `None`: it says nothing of this one.
+    fn node(&mut self, node: Node) -> Result<Option<Hash>, StoreError>;
+}
+
+/// The checks, while entries come in order.
+pub(super) struct Check<'p, B> {
+    pub(super) beside: B,
+    /// From the beginning of the log: every session's numbers must begin at 0, and there is a tree.
+    whole: bool,
+    /// The next entry that must come.
+    expected: u64,
+    /// The next number of each open session.
+    sessions: HashMap<SessionId, u64>,
+    frontier: Frontier,
+    /// Sizes of which the root is wanted, the greatest first.
+    wanted: Vec<u64>,
+    roots: HashMap<u64, Hash>,
+    pub(super) chain: Chain,
+    pub(super) result: Verification,
+    reported: u64,
+    progress: &'p mut dyn FnMut(u64),
+}
+
+impl<'p, B: Beside> Check<'p, B> {
+    /// Checks of the entries from `from` to before `to`; the roots of `wanted` sizes will be known.
+    pub(super) fn new(beside: B, from: u64, to: u64, mut wanted: Vec<u64>, progress: &'p mut dyn FnMut(u64)) -> Self {
+        wanted.sort_unstable_by(|a, b| b.cmp(a));
+        wanted.dedup();
+        let mut check = Self {
+            beside,
+            whole: from == 0,
+            expected: from,
+            sessions: HashMap::new(),
+            frontier: Frontier::default(),
+            wanted,
+            roots: HashMap::new(),
+            chain: Chain::default(),
+            result: Verification::new(from, to),
+            reported: 0,
+            progress,
+        };
+        check.keep_root();
+        check
+    }
+
+    /// The next entry that must come.
+    pub(super) fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// The root of the first `size` entries, where it was wanted and nothing is missing before it.
+    pub(super) fn root(&self, size: u64) -> Option<Hash> {
+        self.roots.get(&size).copied()
+    }
+
+    pub(super) fn finding(&mut self, index: u64, session: Option<SessionId>, what: impl Into<String>) {
+        self.result.finding_count += 1;
+        if self.result.findings.len() < FINDINGS_MAX {
+            self.result.findings.push(Finding { index, session, what: what.into() });
+        }
+    }
+
+    /// Entries up to `index` are not there.
+    pub(super) fn missing(&mut self, index: u64) {
+        if index > self.expected {
+            self.finding(self.expected, None, format!("entries {} to {} are missing", self.expected, index - 1));
+            self.expected = index;
+        }
+    }
+
+    /// Takes the next entry.
+    pub(super) fn take(&mut self, index: u64, leaf: Result<&[u8], DecodeError>) -> Result<(), StoreError> {
+        self.missing(index);
+        self.expected = index + 1;
+        match leaf {
+            Ok(leaf) => self.leaf(index, leaf)?,
+            Err(error) => self.finding(index, None, error.to_string()),
+        }
+        if self.result.entries - self.reported >= PROGRESS_EVERY {
+            self.reported = self.result.entries;
+            (self.progress)(self.reported);
+        }
+        Ok(())
+    }
+
+    /// Says how far it came, and gives what was found.
+    pub(super) fn finish(self) -> Verification {
+        (self.progress)(self.result.entries);
+        self.result
+    }
+
+    fn leaf(&mut self, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
+        self.result.entries += 1;
+        self.hash(index, leaf)?;
+        let commitments = match decode::commitments(leaf) {
+            Ok(commitments) => commitments,
+            Err(error) => {
+                self.finding(index, None, error.to_string());
+                return Ok(());
+            }
+        };
+        let mut contents = HashMap::new();
+        for commitment in &commitments {
+            if let Some(content) = self.payload(index, commitment)? {
+                contents.insert(commitment.field, content);
+            }
+        }
+        let before = self.result.finding_count;
+        match decode::decode(leaf, |field| Ok::<_, DecodeError>(contents.remove(&field))) {
+            Ok(decoded) => {
+                if let Some((session, number)) = decoded.entry.session {
+                    self.number(index, session, number, EventKind::of(&decoded.entry.event));
+                }
+                if let Event::LogKey(key) = &decoded.entry.event
+                    && self.whole
+                    && let Err(what) = self.chain.add(index, key)
+                {
+                    self.finding(index, None, what);
+                }
+            }
+            // What is wrong with a payload was said, with the field's name.
+            Err(_) if before > 0 && self.result.findings.last().is_some_and(|last| last.index == index) => {}
+            Err(error) => self.finding(index, None, error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Adds the leaf to the tree, and compares with what the log's keeper says of it.
+    fn hash(&mut self, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
+        if !self.whole || self.frontier.size() != index {
+            return Ok(());
+        }
+        let (beside, mut differs, mut failed) = (&mut self.beside, None, Ok(()));
+        self.frontier.push(leaf_hash(leaf), |node, hash| match beside.node(node) {
+            // The lowest that differs says most.
+            Ok(Some(known)) if known != *hash && differs.is_none() => differs = Some(node),
+            Ok(_) => {}
+            Err(error) => failed = Err(error),
+        });
+        failed?;
+        if let Some(node) = differs {
+            let (first, next) = (node.index << node.level, (node.index + 1) << node.level);
+            self.finding(
+                first,
+                None,
+                if node.level == 0 {
+                    "it is not the entry that the tree has here: it was altered, or another was put in its place".to_owned()
+                } else {
+                    format!(
+                        "entries {first} to {} are not those that the tree has: one of them was altered, or they were reordered",
+                        next - 1
+                    )
+                },
+            );
+        }
+        self.keep_root();
+        Ok(())
+    }
+
+    fn keep_root(&mut self) {
+        while self.wanted.last().is_some_and(|size| *size <= self.frontier.size()) {
+            if let Some(size) = self.wanted.pop().filter(|size| *size == self.frontier.size()) {
+                self.roots.insert(size, self.frontier.root());
+            }
+        }
+    }
+
+    /// Checks a payload; its salt and content, where it holds.
+    fn payload(&mut self, index: u64, commitment: &Commitment) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.beside.payload(index, commitment.field) {
+            Ok(None) => self.result.withheld += 1,
+            Ok(Some(payload)) => {
+                self.result.payloads += 1;
+                match decode::open_payload(commitment, &payload) {
+                    Ok(_) => return Ok(Some(payload)),
+                    Err(error) => self.finding(index, None, error.to_string()),
+                }
+            }
+            Err(StoreError::Corrupt(error)) => {
+                self.finding(index, None, format!("the payload of field {}: {error}", commitment.field));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    fn number(&mut self, index: u64, session: SessionId, number: u64, kind: EventKind) {
+        let expected = self.sessions.get(&session).copied();
+        if expected.is_none() {
+            self.result.sessions += 1;
+        }
+        // A session that began before the range begins with whatever number it had come to.
+        let expected = expected.unwrap_or(if self.whole { 0 } else { number });
+        if number > expected {
+            let what = format!("the session's entries {expected} to {} are missing", number - 1);
+            self.finding(index, Some(session), what);
+        } else if number < expected {
+            self.finding(index, Some(session), format!("the session's entry {number} comes after {}", expected - 1));
+        }
+        if kind == EventKind::SessionEnded {
+            self.sessions.remove(&session);
+        } else {
+            self.sessions.insert(session, number.saturating_add(1));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Is this the log that was written, all of it, and nothing else?
+//!
+//! ```text
+//!  store, or published folder ──leaves in order──▶ Check ──┬─ each leaf canonical, its payloads as committed to
+//!                                                          ├─ each session's numbers without gaps
+//!                                                          ├─ keys endorsed one by the other
+//!                                                          └─ tree ──▶ roots: those of the checkpoints?
+//! ```
+//!
+//! One pass, in memory that does not grow with the log. What is wrong is a [`Finding`], with its place; an error means that
+//! the log cannot be read at all.
+
+mod check;
+mod claims;
+mod keys;
+mod published;
+mod stored;
+
+use proxy_core::{SessionId, StoreError};
+use serde::Serialize;
+use tlog::Verifier;
+
+pub use published::published;
+pub(crate) use stored::{sequence, stored};
+
+/// What the verifier holds, and the log must bear out.
+#[derive(Debug, Clone, Default)]
+pub struct Expected {
+    /// The log's last checkpoint, a signed note. Where it is not given, a published log's own is taken; a store's entries are
+    /// then checked against nothing but each other.
+    pub checkpoint: Option<String>,
+    /// Checkpoints that were seen earlier, signed notes: the log must still begin with what they commit to.
+    pub earlier: Vec<String>,
+    /// Keys that are known to be the log's: each must be one of its keys. Empty: the log says itself which its key is.
+    pub keys: Vec<Verifier>,
+    /// Witnesses that are trusted.
+    pub witnesses: Vec<Verifier>,
+    /// How many of them must have cosigned the last checkpoint.
+    pub witnesses_min: usize,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// Index of the first entry that was to be checked.
+    pub from: u64,
+    /// The index after the last.
+    pub to: u64,
+    /// Entries that were read.
+    pub entries: u64,
+    /// Sessions that were seen.
+    pub sessions: u64,
+    /// Payloads that were checked against their commitment.
+    pub payloads: u64,
+    /// Payloads that are not kept any more.
+    pub withheld: u64,
+    /// The log's name.
+    pub origin: Option<String>,
+    /// Checkpoints that the log bears out, the last one first.
+    pub checkpoints: Vec<Borne>,
+    /// What is wrong; at most [`crate::limits::FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+    /// Findings in all.
+    pub finding_count: u64,
+}
+
+/// A checkpoint that the log bears out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Borne {
+    /// How many entries it commits to.
+    pub size: u64,
+    /// The root of their tree, in base64.
+    pub root: String,
+    /// The log's key that has signed it, as a verifier's text.
+    pub key: String,
+    /// Whether that key, or one before it, is known to the verifier otherwise than from the log.
+    pub key_known: bool,
+    /// Names of the trusted witnesses that have cosigned it.
+    pub witnesses: Vec<String>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Where.
+    pub index: u64,
+    /// In which session.
+    pub session: Option<SessionId>,
+    /// What, in words.
+    pub what: String,
+}
+
+impl Verification {
+    fn new(from: u64, to: u64) -> Self {
+        Self {
+            from,
+            to,
+            entries: 0,
+            sessions: 0,
+            payloads: 0,
+            withheld: 0,
+            origin: None,
+            checkpoints: Vec::new(),
+            findings: Vec::new(),
+            finding_count: 0,
+        }
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.finding_count == 0
+    }
+}
+
+/// What was read of a log that lies somewhere else, by its path: `checkpoint`, `tile/…`, `payload/…`.
+pub trait Blobs {
+    /// The content at `path`; `None`: there is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]: it cannot be read.
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
+}

@@ -1,0 +1,387 @@
+//! A log that was tampered with does not verify, and the verification says what was done to it.
+
+mod common;
+
+use audit_store::{AuditStore, Blobs, Expected, Export, Folder, Notary, Signed, Verification, verify_published};
+use common::*;
+use proxy_core::record::RecordedVerdict;
+use proxy_core::{Entry, Store, StoreError, Timestamp};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tlog::merkle::{Frontier, leaf_hash};
+use tlog::tile::{Content, Tile};
+use tlog::{Checkpoint, KeyKind, Signer, Verifier};
+
+/// A log with three sessions, long statements, and the checkpoints that were signed on the way.
+struct Made {
+    /// Removed at the end.
+    _dir: tempfile::TempDir,
+    data: PathBuf,
+    signed: Vec<Signed>,
+    key: Verifier,
+    first_key: Verifier,
+}
+
+impl Made {
+    fn store(&self) -> PathBuf {
+        self.data.join("audit")
+    }
+
+    fn export(&self) -> PathBuf {
+        self.data.join("export")
+    }
+
+    fn last(&self) -> &Signed {
+        self.signed.last().unwrap()
+    }
+
+    /// What an auditor holds: the first key, and a checkpoint from earlier.
+    fn expected(&self) -> Expected {
+        Expected {
+            checkpoint: Some(self.last().note.clone()),
+            earlier: vec![self.signed[1].note.clone()],
+            keys: vec![self.first_key.clone()],
+            ..Expected::default()
+        }
+    }
+}
+
+fn entries(session: u64, from: u64, to: u64) -> Vec<Entry> {
+    let long = "y".repeat(3_000);
+    let statement = |n: u64| if n.is_multiple_of(50) { format!("SELECT '{long}'") } else { format!("SELECT {n}") };
+    (from..to).map(|n| request(session, n, n, RecordedVerdict::Allow, &statement(n))).collect()
+}
+
+fn make() -> Made {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_owned();
+    let store = Arc::new(AuditStore::open(data.join("audit"), options()).unwrap());
+    let notary = Notary::open(Arc::clone(&store), &data, None, "test", Timestamp(1)).unwrap();
+    let mut export = Export::open(&data.join("export")).unwrap();
+    let (mut signed, first_key) = (Vec::new(), notary.verifier());
+    for round in 0..6 {
+        for session in 1..=3 {
+            if round == 0 {
+                store.append(&[started(session, "ci", "orders")]).unwrap();
+            }
+            store.append(&entries(session, 1 + round * 60, 61 + round * 60)).unwrap();
+            if round == 5 {
+                store.append(&[ended(session, 361)]).unwrap();
+            }
+        }
+        if round == 3 {
+            notary.rotate("ops", Timestamp(2)).unwrap();
+        }
+        let head = notary.sign().unwrap().unwrap();
+        export.publish(&store.reader(), head.size, &head.note).unwrap();
+        signed.push(head);
+    }
+    assert_eq!(notary.sign(), Ok(None), "nothing was appended since");
+    store.close().unwrap();
+    Made { _dir: dir, data, signed, key: notary.verifier(), first_key }
+}
+
+fn verify_store(made: &Made, expected: &Expected) -> Verification {
+    audit_store::open_read_only(made.store()).unwrap().verify(expected, |_| ()).unwrap()
+}
+
+fn verify_folder(made: &Made, expected: &Expected) -> Verification {
+    verify_published(&Folder::new(made.export()), expected, |_, _| ()).unwrap()
+}
+
+/// What was found, all of it.
+fn words(verification: &Verification) -> String {
+    verification.findings.iter().map(|finding| format!("{}: {}\n", finding.index, finding.what)).collect()
+}
+
+#[track_caller]
+fn found(verification: &Verification, what: &str) {
+    assert!(!verification.holds(), "nothing was found, but {what:?} is wrong");
+    assert!(words(verification).contains(what), "{what:?} is not in:\n{}", words(verification));
+}
+
+#[test]
+fn a_log_that_was_left_alone_holds() {
+    let made = make();
+    for verification in [verify_store(&made, &made.expected()), verify_folder(&made, &made.expected())] {
+        assert!(verification.holds(), "{}", words(&verification));
+        assert_eq!((verification.entries, verification.sessions), (made.last().size, 3));
+        assert!(verification.payloads > 0 && verification.withheld == 0, "{verification:?}");
+        let sizes: Vec<_> = verification.checkpoints.iter().map(|borne| (borne.size, borne.key_known)).collect();
+        assert_eq!(sizes, [(made.last().size, true), (made.signed[1].size, true)]);
+        assert_eq!(verification.checkpoints[0].key, made.key.to_string());
+        assert_eq!(verification.checkpoints[1].key, made.first_key.to_string(), "before the rotation");
+    }
+    // Without anything to hold it against, a folder's own checkpoint counts, and nobody vouches for its key.
+    let alone = verify_folder(&made, &Expected::default());
+    assert!(alone.holds() && !alone.checkpoints[0].key_known);
+    // Every published checkpoint still verifies, with the entries of then.
+    for signed in &made.signed {
+        let then = Expected { checkpoint: Some(signed.note.clone()), ..Expected::default() };
+        assert!(verify_folder(&made, &then).holds());
+    }
+}
+
+// ---- The published folder ----------------------------------------------------------------------------
+
+fn file(made: &Made, path: &str) -> PathBuf {
+    made.export().join(path)
+}
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut content = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    change(&mut content);
+    std::fs::write(path, content).unwrap();
+}
+
+/// Where the leaves of a bundle are.
+fn places(bundle: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let (mut at, mut places) = (0, Vec::new());
+    while at < bundle.len() {
+        let length = usize::from(u16::from_be_bytes([bundle[at], bundle[at + 1]]));
+        places.push(at..at + 2 + length);
+        at += 2 + length;
+    }
+    places
+}
+
+#[test]
+fn any_bit_that_is_flipped_is_found_and_its_entry_named() {
+    let made = make();
+    let path = file(&made, "tile/entries/001");
+    let whole = std::fs::read(&path).unwrap();
+    let places = places(&whole);
+    for at in [0, 7, 40, 255]
+        .map(|entry| places[entry].clone())
+        .into_iter()
+        .flat_map(|place| [place.start + 2, place.start + 9, place.end - 1])
+    {
+        change(&path, |bundle| bundle[at] ^= 4);
+        let entry = 256 + places.iter().position(|place| place.contains(&at)).unwrap();
+        let verification = verify_folder(&made, &made.expected());
+        found(&verification, &format!("{entry}: it is not the entry that the tree has here"));
+        found(&verification, "are not those that the log's checkpoint commits to");
+        std::fs::write(&path, &whole).unwrap();
+    }
+    // A length that lies.
+    change(&path, |bundle| bundle[places[3].start + 1] ^= 1);
+    assert!(!verify_folder(&made, &made.expected()).holds());
+    std::fs::write(&path, &whole).unwrap();
+    change(&file(&made, "tile/0/001"), |tile| tile[32 * 9 + 5] ^= 1);
+    found(&verify_folder(&made, &made.expected()), "265: it is not the entry that the tree has here");
+}
+
+#[test]
+fn a_tail_that_was_dropped_is_missed() {
+    let made = make();
+    let last = Tile::of_tree(Content::Entries, made.last().size, 0).last().unwrap();
+    std::fs::remove_file(file(&made, &last.to_string())).unwrap();
+    let first = last.index * 256;
+    found(&verify_folder(&made, &made.expected()), &format!("{first}: entries {first} to {} are missing", made.last().size - 1));
+    // With an older checkpoint put in its place, whoever has seen the later one knows.
+    std::fs::write(file(&made, "checkpoint"), &made.signed[2].note).unwrap();
+    let expected = Expected { checkpoint: None, earlier: vec![made.last().note.clone()], ..made.expected() };
+    found(&verify_folder(&made, &expected), "were removed");
+    std::fs::remove_file(file(&made, "checkpoint")).unwrap();
+    found(&verify_folder(&made, &expected), "there is no checkpoint");
+}
+
+#[test]
+fn entries_that_were_swapped_are_found() {
+    let made = make();
+    change(&file(&made, "tile/entries/000"), |bundle| {
+        let places = places(bundle);
+        let (a, b) = (bundle[places[10].clone()].to_vec(), bundle[places[11].clone()].to_vec());
+        bundle[places[10].start..places[11].end].copy_from_slice(&[b, a].concat());
+    });
+    let verification = verify_folder(&made, &made.expected());
+    found(&verification, "10: it is not the entry that the tree has here");
+    found(&verification, "11: it is not the entry that the tree has here");
+    found(&verification, "the session's entry");
+}
+
+#[test]
+fn a_payload_that_was_rewritten_is_found() {
+    let made = make();
+    let path = std::fs::read_dir(file(&made, "payload")).unwrap().map(|file| file.unwrap().path()).find(|path| path.is_file());
+    change(&path.unwrap(), |payloads| *payloads.last_mut().unwrap() ^= 1);
+    found(&verify_folder(&made, &made.expected()), "payload");
+}
+
+#[test]
+fn a_checkpoint_of_another_key_is_found() {
+    let made = make();
+    let stranger = Signer::from_seed(made.key.name(), KeyKind::Log, &[9; 32]).unwrap();
+    let text = made.last().note.split_once("\n\n").unwrap().0.to_owned() + "\n";
+    let note = format!("{text}\n{}", stranger.sign(&text, 0));
+    std::fs::write(file(&made, "checkpoint"), &note).unwrap();
+    let expected = Expected { checkpoint: None, ..made.expected() };
+    found(&verify_folder(&made, &expected), "is not signed by a key that the log has there");
+    let pinned = Expected { keys: vec![stranger.verifier().clone()], ..Expected::default() };
+    found(&verify_store(&made, &pinned), "is not a key of this log");
+}
+
+/// A log in memory, made anew by somebody who has everything but the key.
+#[derive(Default)]
+struct Forged {
+    files: RefCell<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Blobs for Forged {
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.files.borrow().get(path).cloned())
+    }
+}
+
+fn forge(leaves: &[Vec<u8>], sign: impl FnOnce(&str) -> String, origin: &str) -> Forged {
+    let (forged, mut frontier, mut hashes) = (Forged::default(), Frontier::default(), Vec::new());
+    for leaf in leaves {
+        hashes.push(leaf_hash(leaf));
+        frontier.push(leaf_hash(leaf), |_, _| ());
+    }
+    let size = leaves.len() as u64;
+    for content in [Content::Entries, Content::Hashes(0)] {
+        for tile in Tile::of_tree(content, size, 0) {
+            let range = (tile.index * 256) as usize..(tile.index * 256) as usize + usize::from(tile.width);
+            let bytes = match content {
+                Content::Entries => {
+                    leaves[range].iter().flat_map(|leaf| [&(leaf.len() as u16).to_be_bytes()[..], leaf].concat()).collect()
+                }
+                Content::Hashes(_) => hashes[range].concat(),
+            };
+            forged.files.borrow_mut().insert(tile.to_string(), bytes);
+        }
+    }
+    let text = Checkpoint { origin: origin.to_owned(), size, root: frontier.root() }.to_string();
+    forged.files.borrow_mut().insert("checkpoint".to_owned(), sign(&text).into_bytes());
+    forged
+}
+
+fn leaves(made: &Made) -> Vec<Vec<u8>> {
+    let mut leaves = Vec::new();
+    let reader = audit_store::open_read_only(made.store()).unwrap();
+    reader
+        .leaves(0..u64::MAX, |_, leaf| {
+            leaves.push(leaf.to_vec());
+            Ok(())
+        })
+        .unwrap();
+    leaves
+}
+
+#[test]
+fn a_session_that_was_removed_is_missed_by_whoever_holds_a_checkpoint() {
+    let made = make();
+    let gone = session(2);
+    let kept: Vec<_> = leaves(&made)
+        .into_iter()
+        .filter(|leaf| audit_store::decode::header(leaf).unwrap().session.is_none_or(|(id, _)| id != gone))
+        .collect();
+    let key = made.key.name().to_owned();
+    // With the old checkpoint, the log is too short; with one of the forger's own, it is signed by nobody.
+    let forged = forge(&kept, |_| made.last().note.clone(), &key);
+    found(&verify_published(&forged, &made.expected(), |_, _| ()).unwrap(), "are missing");
+    let stranger = Signer::from_seed(&key, KeyKind::Log, &[9; 32]).unwrap();
+    let forged = forge(&kept, |text| format!("{text}\n{}", stranger.sign(text, 0)), &key);
+    let expected = Expected { checkpoint: None, ..made.expected() };
+    let verification = verify_published(&forged, &expected, |_, _| ()).unwrap();
+    found(&verification, "is not signed by a key that the log has there");
+    // Even one who has the key cannot show the log that was seen before.
+    found(&verification, "are not those that the earlier checkpoint commits to");
+}
+
+#[test]
+fn a_key_that_nobody_endorsed_is_found() {
+    let made = make();
+    let name = made.key.name().to_owned();
+    let stranger = Signer::from_seed(&name, KeyKind::Log, &[9; 32]).unwrap();
+    let mut leaves = leaves(&made);
+    let (mut leaf, mut beside) = (Vec::new(), Vec::new());
+    let key = proxy_core::record::LogKey {
+        origin: name.clone(),
+        key: stranger.verifier().to_string(),
+        previous: Some(made.key.to_string()),
+        endorsement: None,
+        by: "mallory".to_owned(),
+    };
+    let entry = Entry { time: Timestamp(9), session: None, event: proxy_core::Event::LogKey(Box::new(key)) };
+    audit_store::encode::encode(&entry, 1_024, &mut leaf, &mut beside).unwrap();
+    leaves.push(leaf);
+    let forged = forge(&leaves, |text| format!("{text}\n{}", stranger.sign(text, 0)), &name);
+    let expected = Expected { checkpoint: None, earlier: vec![], ..made.expected() };
+    let verification = verify_published(&forged, &expected, |_, _| ()).unwrap();
+    found(&verification, "no key has endorsed");
+    found(&verification, "is not signed by a key that the log has there");
+}
+
+// ---- The store ---------------------------------------------------------------------------------------
+
+/// Changes the chunk of the database that has `index`, as somebody can who has the disk.
+fn change_chunk(made: &Made, index: u64, change: impl FnOnce(u64, &mut Vec<u8>)) {
+    let families = ["default", "entries", "payload", "tree", "sessions", "by_session", "find"];
+    let mut options = rocksdb::Options::default();
+    options.create_missing_column_families(true);
+    let known = rocksdb::DB::list_cf(&options, made.store()).unwrap();
+    assert!(families.iter().all(|family| known.iter().any(|name| name == family)));
+    let db = rocksdb::DB::open_cf(&options, made.store(), &known).unwrap();
+    let entries = db.cf_handle("entries").unwrap();
+    let mut cursor = db.raw_iterator_cf(entries);
+    cursor.seek_for_prev(index.to_be_bytes());
+    let key: [u8; 8] = cursor.key().unwrap().try_into().unwrap();
+    let mut value = cursor.value().unwrap().to_vec();
+    change(u64::from_be_bytes(key), &mut value);
+    let mut options = rocksdb::WriteOptions::default();
+    options.disable_wal(true);
+    db.put_cf_opt(entries, key, value, &options).unwrap();
+    db.flush_cf(entries).unwrap();
+}
+
+#[test]
+fn an_entry_that_was_rewritten_in_the_store_is_found() {
+    let made = make();
+    change_chunk(&made, 300, |first, chunk| {
+        let place = places(chunk)[(300 - first) as usize].clone();
+        // One letter of a statement.
+        let at = place.start + chunk[place.clone()].windows(6).position(|window| window == b"SELECT").unwrap();
+        chunk[at + 1] = b'3';
+    });
+    let verification = verify_store(&made, &made.expected());
+    found(&verification, "256: entries 256 to 511 are not those that the tree has");
+    found(&verification, "the first 1088 entries are not those that the log's checkpoint commits to");
+    // The gateway does not go on with it either, where it can tell at once: all that was signed is compared at the root.
+    let whole = verify_folder(&made, &made.expected());
+    assert!(whole.holds(), "what was published before is as it was");
+}
+
+#[test]
+fn a_log_that_lost_its_end_or_was_copied_is_not_signed() {
+    let made = make();
+    let copy = made.data.join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for folder in ["audit", "."] {
+        std::fs::create_dir_all(copy.join(folder)).unwrap();
+        for file in std::fs::read_dir(made.data.join(folder))
+            .unwrap()
+            .map(Result::unwrap)
+            .filter(|file| file.file_type().unwrap().is_file())
+        {
+            std::fs::copy(file.path(), copy.join(folder).join(file.file_name())).unwrap();
+        }
+    }
+    let open = |data: &Path| {
+        let store = Arc::new(AuditStore::open(data.join("audit"), options()).unwrap());
+        Notary::open(store, data, None, "test", Timestamp(3)).map(|notary| notary.verifier())
+    };
+    assert_eq!(open(&made.data), Ok(made.key.clone()));
+    assert_eq!(open(&copy), Err(audit_store::NotaryError::Copied));
+    let store = Arc::new(AuditStore::open(copy.join("audit"), options()).unwrap());
+    assert!(Notary::continue_here(store, &copy, None, "ops", Timestamp(3)).is_ok());
+    assert_eq!(open(&copy), Ok(made.key.clone()), "decided once");
+    // A backup from before the last checkpoint.
+    let early = make();
+    std::fs::remove_file(early.data.join("log-checkpoint")).unwrap();
+    std::fs::write(early.data.join("log-checkpoint"), &made.last().note).unwrap();
+    assert!(matches!(open(&early.data), Err(audit_store::NotaryError::Checkpoint(..))), "another log's");
+}
