@@ -31,6 +31,7 @@ pub mod limits;
 mod log;
 pub mod notary;
 mod options;
+pub mod prove;
 mod published;
 mod query;
 mod reader;

@@ -250,6 +250,22 @@ impl Reader {
         self.with(false, |view| Hashes::new(view.db, view.end).tile(tile))
     }
 
+    /// Indices of a session's entries, in order; none: the log does not know it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn session_indices(&self, id: SessionId) -> Result<Vec<u64>, StoreError> {
+        self.with(true, |view| view.indices(id, 0, usize::MAX))
+    }
+
+    /// What is kept beside the entry at `index` for a field: salt and content; `None`: nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn payload(&self, index: u64, field: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(false, |view| view.db.payload(index, field))
+    }
+
     /// The payloads of a bundle's entries, as they are published; `None`: there are none.
     ///
     /// # Errors

@@ -385,3 +385,90 @@ fn a_log_that_lost_its_end_or_was_copied_is_not_signed() {
     std::fs::write(early.data.join("log-checkpoint"), &made.last().note).unwrap();
     assert!(matches!(open(&early.data), Err(audit_store::NotaryError::Checkpoint(..))), "another log's");
 }
+
+// ---- Proofs ------------------------------------------------------------------------------------------
+
+#[test]
+fn a_session_is_proven_whole_and_by_itself() {
+    use audit_store::prove::check;
+    let made = make();
+    let reader = audit_store::open_read_only(made.store()).unwrap();
+    let (public, signed) = audit_store::notary::look(&made.data).unwrap().unwrap();
+    let signed = signed.unwrap();
+    assert_eq!((&public.verifiers[..], &signed), (&[made.key.clone(), made.first_key.clone()][..], made.last()));
+    let mut indices = reader.session_indices(session(2)).unwrap();
+    assert_eq!(indices.len(), 362);
+    indices.extend(&public.entries);
+    let proven: Vec<_> = indices.iter().map(|index| reader.prove(*index, signed.size, &signed.note).unwrap().unwrap()).collect();
+    for keys in [vec![made.first_key.clone()], vec![made.key.clone()]] {
+        let shown = check(&proven, &keys);
+        assert!(shown.holds() && shown.key_known, "{:?}", shown.findings);
+        assert_eq!((shown.whole_sessions, shown.entries.len()), (vec![session(2)], 364));
+        assert_eq!((shown.origin, shown.key), (public.origin.clone(), made.key.to_string()));
+    }
+    let wrong = |proven: &[_], keys: &[Verifier], what: &str| {
+        let shown = check(proven, keys);
+        assert!(shown.findings.iter().any(|finding| finding.what.contains(what)), "{what:?}: {:?}", shown.findings);
+    };
+    let stranger = Signer::from_seed("name", KeyKind::Log, &[9; 32]).unwrap();
+    wrong(&proven, std::slice::from_ref(stranger.verifier()), "is not a key of this log");
+    let changed = |change: fn(&mut audit_store::prove::Proven)| {
+        let mut proven = proven.clone();
+        change(&mut proven[50]);
+        proven
+    };
+    wrong(&changed(|one| *one.leaf.last_mut().unwrap() ^= 1), &[], "is not what the checkpoint commits to");
+    wrong(&changed(|one| one.proof.path[0][0] ^= 1), &[], "is not what the checkpoint commits to");
+    wrong(&changed(|one| one.beside[0].1[20] ^= 1), &[], "payload");
+    wrong(&changed(|one| one.beside.clear()), &[], "is not in the proof");
+    let mut short = proven.clone();
+    short.remove(70);
+    wrong(&short, &[], "is there, and 70 is not");
+    // Without its end, a session is not whole.
+    let cut: Vec<_> = proven.iter().filter(|one| one.index != indices[361]).cloned().collect();
+    assert_eq!(check(&cut, &[]).whole_sessions, []);
+    // The key that has signed is known by the log alone.
+    let unsigned: Vec<_> = proven.iter().filter(|one| !public.entries.contains(&one.index)).cloned().collect();
+    assert!(!check(&unsigned, &[]).holds());
+    assert!(!check(&[], &[]).holds());
+}
+
+#[test]
+fn a_restored_backup_is_not_signed_even_where_an_operator_goes_on() {
+    let made = make();
+    let store = made.store();
+    // The log as it was, with what was signed since.
+    let backup = made.data.join("backup");
+    std::fs::create_dir(&backup).unwrap();
+    let copy = |from: &Path, to: &Path| {
+        for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    };
+    copy(&store, &backup);
+    {
+        let store = Arc::new(AuditStore::open(&store, options()).unwrap());
+        let notary = Notary::open(Arc::clone(&store), &made.data, None, "test", Timestamp(4)).unwrap();
+        store.append(&entries(9, 0, 5)).unwrap();
+        notary.sign().unwrap().unwrap();
+    }
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&backup, &store).unwrap();
+    let reopened = Arc::new(AuditStore::open(&store, options()).unwrap());
+    let signed = made.last().size + 5;
+    let behind = audit_store::NotaryError::Behind { entries: made.last().size, signed };
+    let open = Notary::open(Arc::clone(&reopened), &made.data, None, "test", Timestamp(5)).map(|notary| notary.verifier());
+    assert_eq!(open, Err(audit_store::NotaryError::Copied));
+    let on = Notary::continue_here(Arc::clone(&reopened), &made.data, None, "ops", Timestamp(5)).map(|notary| notary.verifier());
+    assert_eq!(on, Err(behind));
+    reopened.close().unwrap();
+    drop(reopened);
+    // What is left is a new log, which knows nothing of the old one's key.
+    let aside = audit_store::notary::set_aside(&store, &made.data, &made.export()).unwrap();
+    assert_eq!(aside.checkpoint.map(|checkpoint| checkpoint.size), Some(signed));
+    assert!(aside.folder.join("export/checkpoint").exists() && !made.data.join("log-key.json").exists());
+    let fresh = Arc::new(AuditStore::open(&store, options()).unwrap());
+    let notary = Notary::open(fresh, &made.data, None, "ops", Timestamp(6)).unwrap();
+    assert_ne!(notary.origin(), made.key.name());
+    assert_eq!(notary.sign().unwrap().map(|signed| signed.size), Some(1), "its first entry is its key's");
+}

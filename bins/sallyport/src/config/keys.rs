@@ -371,6 +371,27 @@ pub const KEYS: &[Key] = &[
         "\"5m\"",
         "An entry when nothing happened for so long: silence can be told from absence.",
     ),
+    entry(
+        ("audit", "checkpoint"),
+        "duration",
+        "\"5s\"",
+        "\"5s\"",
+        "How often the log is signed and published while it grows. What was signed cannot be changed unnoticed.",
+    ),
+    entry(
+        ("audit", "export"),
+        "boolean",
+        "true",
+        "false",
+        "Publish the log in the data folder's `export/` (C2SP tlog-tiles), where other tools can verify it. It takes as much space again, and is not compressed.",
+    ),
+    entry(
+        ("audit", "key"),
+        "reference",
+        "(none)",
+        "\"env:SALLYPORT_LOG_KEY\"",
+        "A secret of at least 32 random bytes that seals the log's private key on the disk. Once set, it is needed at every start.",
+    ),
     // approvals
     entry(("approvals", "timeout"), "duration", "\"10m\"", "\"10m\"", "Longest that a request waits."),
     entry(("approvals", "held_max"), "number", "1000", "1000", "Requests that wait at once. More are refused."),

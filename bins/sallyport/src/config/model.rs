@@ -66,6 +66,12 @@ impl Config {
         self.data_dir.join("audit")
     }
 
+    /// The folder that the log is published in.
+    #[must_use]
+    pub fn export_dir(&self) -> PathBuf {
+        self.data_dir.join("export")
+    }
+
     /// The folder for machine keys, the dev issuer's key and other state that is not configuration.
     #[must_use]
     pub fn control_dir(&self) -> PathBuf {
@@ -415,11 +421,24 @@ pub struct Audit {
     pub min_free: u64,
     /// Longest silence.
     pub heartbeat: Duration,
+    /// How often the log is signed, while it grows.
+    pub checkpoint: Duration,
+    /// Whether the log is published in the data folder.
+    pub export: bool,
+    /// What the log's private key is sealed with; `None`: nothing.
+    pub key: Option<Secret>,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { durability: Durability::Write, min_free: 1 << 30, heartbeat: Duration::from_secs(300) }
+        Self {
+            durability: Durability::Write,
+            min_free: 1 << 30,
+            heartbeat: Duration::from_secs(300),
+            checkpoint: Duration::from_secs(5),
+            export: true,
+            key: None,
+        }
     }
 }
 

@@ -114,7 +114,7 @@ impl Parts {
             masks: values(self.masks),
             policy_dir: policy_dir.unwrap_or_else(|| source.folder.join("policies")),
             limits: limits(top),
-            audit: top.table("audit", "audit").map_or_else(Audit::default, |section| audit(&section)),
+            audit: top.table("audit", "audit").map_or_else(Audit::default, |section| audit(&section, source)),
             telemetry: top.table("telemetry", "telemetry").map_or_else(Telemetry::default, |section| telemetry(&section)),
             warnings,
             digest: canonical::digest_of(&lines),
@@ -459,11 +459,14 @@ fn set<T>(slot: &mut T, value: Option<T>) {
     }
 }
 
-fn audit(section: &Section<'_, '_>) -> Audit {
+fn audit(section: &Section<'_, '_>, source: &Source<'_>) -> Audit {
     let mut audit = Audit::default();
     set(&mut audit.durability, section.one_of("durability", &[("write", Durability::Write), ("sync", Durability::Sync)]));
     set(&mut audit.min_free, section.size("min_free", 0..=(1 << 50)));
     set(&mut audit.heartbeat, section.duration("heartbeat", SECOND..=Duration::from_secs(86_400)));
+    set(&mut audit.checkpoint, section.duration("checkpoint", SECOND..=Duration::from_secs(3_600)));
+    set(&mut audit.export, section.boolean("export"));
+    audit.key = secret(section, "key", source);
     audit
 }
 

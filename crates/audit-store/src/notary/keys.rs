@@ -60,9 +60,9 @@ struct Stored {
     /// The key that is to follow, until its entry is in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Next>,
-    /// Public keys that were used before.
+    /// Keys that were used before, the last first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    former: Vec<String>,
+    former: Vec<Former>,
     /// When the store's folder was made, in nanoseconds since 1970, where the file system tells: a copy has another time.
     #[serde(skip_serializing_if = "Option::is_none")]
     folder_made: Option<i64>,
@@ -100,6 +100,49 @@ struct Next {
     by: String,
 }
 
+/// A key that was used before: its public half, and where its entry is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Former {
+    verifier: String,
+    entry: Option<u64>,
+}
+
+/// What anybody may know of a log's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKeys {
+    /// The log's name.
+    pub origin: String,
+    /// The key that signs now, and those before it, the last first.
+    pub verifiers: Vec<Verifier>,
+    /// Where the log's entries of them are, in order.
+    pub entries: Vec<u64>,
+}
+
+/// The public part of the keys in the file at `path`; `None`: there is no file.
+pub(super) fn public(path: &Path) -> Result<Option<PublicKeys>, KeyError> {
+    read(path).map(|stored| stored.map(|stored| stored.public()))
+}
+
+fn read(path: &Path) -> Result<Option<Stored>, KeyError> {
+    let Some(content) = file::read(path).map_err(|e| KeyError::Io(path.to_owned(), e.to_string()))? else { return Ok(None) };
+    let damaged = |why| KeyError::Damaged(path.to_owned(), why);
+    let stored: Stored = serde_json::from_slice(&content).map_err(|_| damaged("it is not the JSON that was written"))?;
+    if stored.version == 1 { Ok(Some(stored)) } else { Err(damaged("it is of a version that is not known")) }
+}
+
+impl Stored {
+    fn public(&self) -> PublicKeys {
+        let former = self.former.iter().map(|former| (&former.verifier, former.entry));
+        let all: Vec<_> = std::iter::once((&self.current.verifier, self.entry)).chain(former).collect();
+        PublicKeys {
+            origin: self.origin.clone(),
+            verifiers: all.iter().filter_map(|(verifier, _)| Verifier::parse(verifier).ok()).collect(),
+            entries: all.iter().rev().filter_map(|(_, entry)| *entry).collect(),
+        }
+    }
+}
+
 /// The log's keys, open for signing.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -128,12 +171,7 @@ impl Keys {
     /// Opens the file at `path`. `None`: there is none.
     pub(super) fn open(path: &Path, origin: &str, sealing: Option<SecretBytes>) -> Result<Option<Self>, KeyError> {
         check_sealing(sealing.as_ref())?;
-        let Some(content) = file::read(path).map_err(|e| KeyError::Io(path.to_owned(), e.to_string()))? else { return Ok(None) };
-        let damaged = |why| KeyError::Damaged(path.to_owned(), why);
-        let stored: Stored = serde_json::from_slice(&content).map_err(|_| damaged("it is not the JSON that was written"))?;
-        if stored.version != 1 {
-            return Err(damaged("it is of a version that is not known"));
-        }
+        let Some(stored) = read(path)? else { return Ok(None) };
         if stored.origin != origin {
             return Err(KeyError::OtherLog(path.to_owned(), stored.origin));
         }
@@ -179,10 +217,9 @@ impl Keys {
         self.signer.verifier()
     }
 
-    /// The current key and those before it: who may have signed an earlier checkpoint.
-    pub(super) fn verifiers(&self) -> Vec<Verifier> {
-        let former = self.stored.former.iter().filter_map(|text| Verifier::parse(text).ok());
-        std::iter::once(self.verifier().clone()).chain(former).collect()
+    /// What anybody may know of them.
+    pub(super) fn public(&self) -> PublicKeys {
+        self.stored.public()
     }
 
     /// A note with its signature.
@@ -237,7 +274,7 @@ impl Keys {
     pub(super) fn advance(&mut self, index: u64) -> Result<(), KeyError> {
         let Some(next) = self.stored.next.take() else { return Ok(()) };
         let signer = open_pair(&next.pair, &self.stored.origin, self.sealing.as_ref(), &self.path)?;
-        self.stored.former.insert(0, self.verifier().to_string());
+        self.stored.former.insert(0, Former { verifier: self.verifier().to_string(), entry: self.stored.entry });
         self.stored.current = next.pair;
         self.stored.entry = Some(index);
         self.signer = signer;
@@ -393,7 +430,7 @@ mod tests {
             assert_eq!(check_endorsement(&endorsement, ORIGIN, &first, &second), Ok(()));
             assert!(check_endorsement(&endorsement, "other", &first, &second).is_err());
             assert!(check_endorsement(&endorsement, ORIGIN, &second, &first).is_err());
-            assert_eq!(keys.verifiers(), [second, first]);
+            assert_eq!(keys.public().verifiers, [second, first]);
         }
     }
 

@@ -19,7 +19,7 @@ mod keys;
 use crate::entry::StoredEntry;
 use crate::store::AuditStore;
 use keys::Keys;
-pub use keys::{KeyError, SEALING_MIN, check_endorsement, endorsed_text};
+pub use keys::{KeyError, PublicKeys, SEALING_MIN, check_endorsement, endorsed_text};
 use parking_lot::Mutex;
 use proxy_core::record::LogKey;
 use proxy_core::{Entry, Event, SecretBytes, Store, StoreError, Timestamp};
@@ -163,7 +163,7 @@ impl Notary {
         if !moved && keys.folder_made().is_some_and(|known| made.is_some_and(|made| made != known)) {
             return Err(NotaryError::Copied);
         }
-        let last = last_checkpoint(&folder.join(CHECKPOINT_FILE), &origin, &keys.verifiers())?;
+        let last = last_checkpoint(&folder.join(CHECKPOINT_FILE), &origin, &keys.public().verifiers)?;
         if let Some(signed) = &last {
             check(&store, signed)?;
         }
@@ -176,6 +176,12 @@ impl Notary {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// What anybody may know of the log's keys.
+    #[must_use]
+    pub fn public(&self) -> PublicKeys {
+        self.state.lock().keys.public()
     }
 
     /// The public key that signs now.
@@ -224,6 +230,17 @@ impl Notary {
         settle_keys(&self.store, keys, by, now)?;
         Ok(keys.verifier().clone())
     }
+}
+
+/// What can be told of a log without its key: the public keys, and the last checkpoint that was signed. `folder` is the
+/// notary's.
+///
+/// # Errors
+/// [`NotaryError`].
+pub fn look(folder: &Path) -> Result<Option<(PublicKeys, Option<Signed>)>, NotaryError> {
+    let Some(public) = keys::public(&folder.join(KEY_FILE))? else { return Ok(None) };
+    let signed = last_checkpoint(&folder.join(CHECKPOINT_FILE), &public.origin, &public.verifiers)?;
+    Ok(Some((public, signed)))
 }
 
 /// Brings the log's entries of its keys up to what the file has: a kill may have come between.

@@ -6,7 +6,7 @@ use tlog::Verifier;
 
 /// The keys of a log, as its entries name them.
 #[derive(Debug, Default)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     origin: String,
     /// Where each was named.
     keys: Vec<(u64, Verifier)>,
@@ -14,7 +14,7 @@ pub(super) struct Chain {
 
 impl Chain {
     /// Takes the key that the entry at `index` names, or says what is wrong with it.
-    pub(super) fn add(&mut self, index: u64, key: &LogKey) -> Result<(), String> {
+    pub(crate) fn add(&mut self, index: u64, key: &LogKey) -> Result<(), String> {
         let verifier = Verifier::parse(&key.key).map_err(|error| format!("the log's key cannot be read: {error}"))?;
         let Some((_, last)) = self.keys.last() else {
             if key.previous.is_some() {
@@ -42,17 +42,17 @@ impl Chain {
     }
 
     /// The log's name, as its first key says it.
-    pub(super) fn origin(&self) -> &str {
+    pub(crate) fn origin(&self) -> &str {
         &self.origin
     }
 
     /// The keys that may have signed a checkpoint of `size` entries, the last first.
-    pub(super) fn at(&self, size: u64) -> Vec<Verifier> {
+    pub(crate) fn at(&self, size: u64) -> Vec<Verifier> {
         self.keys.iter().rev().filter(|(index, _)| *index < size).map(|(_, key)| key.clone()).collect()
     }
 
     /// Whether `key` is one of them.
-    pub(super) fn has(&self, key: &Verifier) -> bool {
+    pub(crate) fn has(&self, key: &Verifier) -> bool {
         self.keys.iter().any(|(_, known)| known == key)
     }
 }

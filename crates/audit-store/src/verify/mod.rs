@@ -20,6 +20,7 @@ use proxy_core::{SessionId, StoreError};
 use serde::Serialize;
 use tlog::Verifier;
 
+pub(crate) use keys::Chain;
 pub use published::published;
 pub(crate) use stored::{sequence, stored};
 
