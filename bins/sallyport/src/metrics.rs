@@ -95,6 +95,8 @@ families! {
     AUDIT_SECONDS = Histogram "sallyport_audit_append_seconds" [] "Time to append one batch of entries, of every sixteenth.";
     AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Batches that the audit store refused; their requests were refused too.";
     AUDIT_HEALTHY = Gauge "sallyport_audit_healthy" [] "1 while the audit store accepts entries.";
+    AUDIT_PUBLISHED = Gauge "sallyport_audit_published_entries" [] "Entries of the audit log that the last published checkpoint commits to.";
+    AUDIT_PUBLISHING = Gauge "sallyport_audit_publishing" [] "1 while the audit log is signed and published; 0: the gateway's log says why not.";
     RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";
     WAITING = Gauge "sallyport_waiting_for_restart" [] "Sections of the configuration whose changes take effect at the next start.";
     MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in use.";

@@ -105,28 +105,48 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`], or what `each` returns.
-    pub async fn lines<E: From<ClientError>>(&self, path: &str, mut each: impl FnMut(Value) -> Result<(), E>) -> Result<(), E> {
-        let response = self.send(Method::GET, path, None).await.map_err(E::from)?;
-        if !response.status().is_success() {
-            read(response).await.map_err(E::from)?;
-            return Ok(());
-        }
-        let mut body = response.into_body();
-        let mut rest: Vec<u8> = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| E::from(broken(error)))?;
-            rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-            let complete = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            for line in rest.drain(..complete).as_slice().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let value: Value = serde_json::from_slice(line).map_err(|error| E::from(broken(error)))?;
-                if let Some(message) = value["error"].as_str().filter(|_| value.get("index").is_none()) {
-                    return Err(E::from(broken(message)));
-                }
-                each(value)?;
-            }
-        }
-        Ok(())
+    pub async fn lines<E: From<ClientError>>(&self, path: &str, each: impl FnMut(Value) -> Result<(), E>) -> Result<(), E> {
+        take_lines(self.send(Method::GET, path, None).await.map_err(E::from)?, each).await
     }
+
+    /// The same, of something to be done.
+    ///
+    /// # Errors
+    /// [`ClientError`], or what `each` returns.
+    pub async fn post_lines<E: From<ClientError>>(
+        &self,
+        path: &str,
+        body: &Value,
+        each: impl FnMut(Value) -> Result<(), E>,
+    ) -> Result<(), E> {
+        take_lines(self.send(Method::POST, path, Some(body)).await.map_err(E::from)?, each).await
+    }
+}
+
+/// Hands over each line of an answer as it comes.
+async fn take_lines<E: From<ClientError>>(
+    response: Response<Incoming>,
+    mut each: impl FnMut(Value) -> Result<(), E>,
+) -> Result<(), E> {
+    if !response.status().is_success() {
+        read(response).await.map_err(E::from)?;
+        return Ok(());
+    }
+    let mut body = response.into_body();
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| E::from(broken(error)))?;
+        rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        let complete = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        for line in rest.drain(..complete).as_slice().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let value: Value = serde_json::from_slice(line).map_err(|error| E::from(broken(error)))?;
+            if let Some(message) = value["error"].as_str().filter(|_| value.get("index").is_none()) {
+                return Err(E::from(broken(message)));
+            }
+            each(value)?;
+        }
+    }
+    Ok(())
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Bytes, ClientError> {

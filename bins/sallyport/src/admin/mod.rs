@@ -19,10 +19,13 @@ mod state;
 mod tests;
 mod users;
 
+pub(crate) use routes::log::{prove_all, proven_of};
 pub(crate) use users::name_of as user_name;
 
 pub use auth::{Caller, Role, local_caller};
 pub use error::ApiError;
+pub use routes::audit::Holding;
 pub use routes::keys::{KeyRequest, creation_details, key_value};
+pub use routes::log::Readings;
 pub use routes::revocations::{RevocationRequest, RevokedName, revocation_details, revocation_value, revoked_name};
 pub use state::{AdminState, Health, LiveSession, LiveSessions, Verify};

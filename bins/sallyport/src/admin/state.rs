@@ -1,7 +1,9 @@
 //! What the API needs of the running gateway.
 
 use super::ApiError;
+use super::routes::log::Readings;
 use crate::approvals::ApprovalBoard;
+use crate::evidence::Publisher;
 use crate::log::LogError;
 use crate::metrics::Metrics;
 use audit_store::Reader;
@@ -107,6 +109,10 @@ pub struct AdminState {
     pub revocations: Arc<Revocations>,
     /// The log, for reading.
     pub log: Reader,
+    /// The log, for those who verify it.
+    pub publisher: Arc<Publisher>,
+    /// Who reads its files.
+    pub readings: Readings,
     /// Where actions are recorded.
     pub ledger: Ledger,
     /// Who calls.

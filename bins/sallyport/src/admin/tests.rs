@@ -91,6 +91,10 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let store = AuditStore::open(folder.path().join("audit"), audit_store::Options::default()).unwrap();
         let log = store.reader();
+        // Of another log, so that this one has nothing but what the tests do.
+        let signed = Arc::new(AuditStore::open(folder.path().join("signed"), audit_store::Options::default()).unwrap());
+        let notary = audit_store::Notary::open(Arc::clone(&signed), folder.path(), None, "test", Timestamp(0)).unwrap();
+        let publisher = crate::evidence::Publisher::new(signed, notary, None, crate::metrics::Metrics::new());
         let (store, live) = (Arc::new(Recording { store, closed: Mutex::new(false) }), Arc::new(Live::default()));
         let keys = Arc::new(identity::MachineKeys::open(&folder.path().join("keys.json")).unwrap());
         let revocations = Arc::new(identity::Revocations::open(&folder.path().join("revocations.json")).unwrap());
@@ -106,6 +110,8 @@ impl Gateway {
             })
         });
         let state = Arc::new(AdminState {
+            publisher,
+            readings: super::Readings::default(),
             live: Arc::clone(&live) as Arc<dyn LiveSessions>,
             approvals: ApprovalBoard::new(10),
             keys,

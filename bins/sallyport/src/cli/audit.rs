@@ -1,20 +1,22 @@
 //! `sallyport audit`: the log as it grows, and whether it holds together.
 
+mod begin;
+mod key;
 mod progress;
+mod prove;
 mod repair;
+mod verify;
 
 use super::logs::{self, Source};
 use super::output::Tone;
 use super::remote::{block_on, encode};
 use super::sessions::short;
 use super::{Failure, Output};
-use crate::admin::client::Client;
 use crate::log::{Filter, find_session, forward, last};
 use crate::view::{self, printable, summary};
 use audit_store::{EntryFilter, Reader};
 use clap::Subcommand;
-use progress::Progress;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,8 +34,21 @@ pub struct Args {
 enum Action {
     /// The last entries; with --follow, those that come as well
     Tail(Tail),
-    /// Read the whole log: numbers without gaps, entries readable, payloads as recorded
-    Verify,
+    /// Whether the log is the one that was written, all of it, and nothing else
+    ///
+    /// Reads every entry, makes the Merkle tree anew, and holds it against the log's signed checkpoint, its keys and what
+    /// you hold. Without a PATH, it is the log of this configuration. No gateway, key or network is needed for a PATH.
+    Verify(verify::Args),
+    /// Write a proof of an entry or of a whole session: a folder that `audit verify` checks without the log or a network
+    Prove(prove::Args),
+    /// The last published checkpoint: keep it elsewhere, and `audit verify --checkpoint` detects any change since
+    Checkpoint,
+    /// The log's name and public keys, or a new key
+    Key(key::Args),
+    /// Go on with a log whose folder was copied or restored, of which this is the only copy
+    Continue(begin::Args),
+    /// Set the log aside for good and begin a new one, which says where the old one ended
+    NewLog(begin::Args),
     /// What a log that cannot be opened still has; with --drop-damaged-tail, go on from there
     ///
     /// For a log whose end a power loss has damaged; no gateway may be running. Without the option nothing is changed.
@@ -67,7 +82,12 @@ struct Tail {
 pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failure> {
     match &args.action {
         Action::Tail(tail) => self::tail(file, tail, output),
-        Action::Verify => verify(file, output),
+        Action::Verify(args) => verify::run(file, args, output),
+        Action::Prove(args) => prove::run(file, args, output),
+        Action::Checkpoint => key::checkpoint(file, output),
+        Action::Key(args) => key::run(file, args, output),
+        Action::Continue(args) => begin::continue_here(file, args, output),
+        Action::NewLog(args) => begin::new_log(file, args, output),
         Action::Repair { drop_damaged_tail } => repair::run(file, *drop_damaged_tail, output),
     }
 }
@@ -133,49 +153,4 @@ fn print(entry: &Value, output: &Output) -> Result<(), Failure> {
     let (at, session) = (text("time").get(..23).unwrap_or_default(), short(text("session")));
     output.line(format!("{}  {session:13}  {line}", output.paint(Tone::Quiet, at)));
     Ok(())
-}
-
-/// Has the gateway verify; it says how far it is, and then what it found.
-fn verify_there(client: &Client, output: &Output) -> Result<Value, Failure> {
-    let (mut bar, mut found) = (None, None);
-    let lines = client.lines("/api/v1/audit/verify?progress=true", |line| {
-        match (line["checked"].as_u64(), line["entries"].as_u64()) {
-            (Some(checked), Some(all)) => bar.get_or_insert_with(|| Progress::new(output, all)).show(checked),
-            _ => found = Some(line),
-        }
-        Ok::<_, Failure>(())
-    });
-    block_on(lines)?;
-    drop(bar);
-    found.ok_or_else(|| Failure::finding("the gateway did not finish the verification"))
-}
-
-fn verify(file: &Path, output: &Output) -> Result<(), Failure> {
-    let answer = match logs::open(file)? {
-        Source::Gateway(client) => verify_there(&client, output)?,
-        Source::Files(reader) => {
-            let mut bar = Progress::new(output, reader.len()?);
-            let verification = reader.verify_sequence(0..u64::MAX, |checked| bar.show(checked))?;
-            json!({ "holds": verification.holds(), "verification": verification })
-        }
-    };
-    let holds = answer["holds"] == true;
-    let found = &answer["verification"];
-    if output.json() {
-        output.value(&answer)?;
-    } else if holds {
-        let counts = format!("{} entries, {} sessions, {} payloads", found["entries"], found["sessions"], found["payloads"]);
-        output.line(format!("{} {counts}: no gaps, nothing altered", output.paint(Tone::Good, "the log holds")));
-    } else {
-        output.line(format!(
-            "{} {} findings in {} entries",
-            output.paint(Tone::Bad, "the log does not hold:"),
-            found["finding_count"],
-            found["entries"]
-        ));
-        for finding in found["findings"].as_array().into_iter().flatten() {
-            output.line(format!("  entry {}: {}", finding["index"], printable(finding["what"].as_str().unwrap_or_default())));
-        }
-    }
-    if holds { Ok(()) } else { Err(Failure::finding("")) }
 }

@@ -5,14 +5,15 @@ use super::remote::block_on;
 use crate::admin::client::ClientError;
 use crate::admin::local_caller;
 use crate::config::Config;
+use crate::evidence;
 use audit_store::AuditStore;
 use proxy_core::record::{Entry, Event};
 use proxy_core::{Store, StoreError};
 use proxy_io::clock::now;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Asks the gateway; `None`: none runs.
 pub(super) fn ask(work: impl Future<Output = Result<Value, ClientError>>) -> Result<Option<Value>, Failure> {
@@ -24,14 +25,8 @@ pub(super) fn ask(work: impl Future<Output = Result<Value, ClientError>>) -> Res
 }
 
 /// Without a gateway, the command line is the one that writes to the log.
-pub(super) fn open_store(config: &Config) -> Result<AuditStore, Failure> {
-    for folder in [config.data_dir.clone(), config.control_dir()] {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|error| Failure::finding(format!("{}: {error}", folder.display())))?;
-    }
-    let options = audit_store::Options { min_free_bytes: config.audit.min_free, ..audit_store::Options::default() };
-    let folder = config.audit_dir();
-    AuditStore::open(&folder, options).map_err(|error| cannot_open(&folder, &error))
+pub(super) fn open_store(config: &Config) -> Result<Arc<AuditStore>, Failure> {
+    evidence::open(config, &local_caller()).map(|(store, _)| store)
 }
 
 /// Why the store cannot be opened, and what to do.

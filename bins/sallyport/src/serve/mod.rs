@@ -16,8 +16,8 @@ mod tls;
 use crate::admin::{self, AdminState};
 use crate::approvals::ApprovalBoard;
 use crate::cli::Failure;
-use crate::cli::control::cannot_open;
-use crate::config::{self, Address, Config, Durability, ListenerProtocol};
+use crate::config::{self, Address, Config, ListenerProtocol};
+use crate::evidence::{self, Publisher};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::telemetry;
 use crate::traces::TracedStore;
@@ -51,6 +51,7 @@ struct Gateway {
     /// The one that it was started with: some settings stay as they were until the next start.
     started_with: Arc<Config>,
     store: Arc<audit_store::AuditStore>,
+    publisher: Arc<Publisher>,
     ledger: Ledger,
     engine: PolicyEngine,
     gate: Arc<Gate>,
@@ -143,6 +144,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tokio::spawn(catalogs::keep_fresh(gateway.catalogs.clone(), stop.clone())),
         tokio::spawn(keep_identities_fresh(gateway.clone(), stop.clone())),
         tokio::spawn(reload::heartbeat(gateway.clone(), stop.clone())),
+        tokio::spawn(gateway.publisher.clone().run(checkpoint_interval(&gateway), stop.clone())),
     ];
     wait_for_stop().await;
     drain(&gateway, &config, &workers).await;
@@ -155,11 +157,20 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tracing::error!("the workers did not end well");
     }
     gateway.record_or_log(Event::GatewayStopped { reason: "told to stop".to_owned() });
+    if let Err(error) = gateway.publisher.round() {
+        tracing::error!("{error}");
+    }
     if let Err(error) = gateway.store.close() {
         tracing::error!(%error, "the audit store did not close well");
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How often the log is signed, by the configuration that is active.
+fn checkpoint_interval(gateway: &Arc<Gateway>) -> impl Fn() -> Duration + use<> {
+    let gateway = gateway.clone();
+    move || gateway.config().audit.checkpoint
 }
 
 async fn keep_identities_fresh(gateway: Arc<Gateway>, stop: CancellationToken) {
@@ -173,28 +184,19 @@ fn finding(what: &str) -> impl Fn(String) -> Failure + '_ {
 
 /// Opens the store and makes every part that needs no socket.
 fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>, Failure> {
-    std::fs::create_dir_all(&config.data_dir)
-        .map_err(|error| Failure::finding(format!("{}: {error}", config.data_dir.display())))?;
     let set = policies(&config)?;
     let rules = masks(&config)?;
     let verifier = verifier(&config)?;
-    let options = audit_store::Options {
-        durability: match config.audit.durability {
-            Durability::Write => audit_store::Durability::Write,
-            Durability::Sync => audit_store::Durability::Sync,
-        },
-        min_free_bytes: config.audit.min_free,
-        ..audit_store::Options::default()
-    };
-    let folder = config.audit_dir();
-    let store = audit_store::AuditStore::open(&folder, options).map_err(|error| cannot_open(&folder, &error))?;
-    let store = Arc::new(store);
+    let (store, notary) = evidence::open(&config, "gateway")?;
+    let export = config.audit.export.then(|| audit_store::Export::open(&config.export_dir())).transpose();
+    let export = export.map_err(|error| Failure::finding(format!("the log cannot be published: {error}")))?;
     let catalogs = Catalogs::new(config.clone());
     let engine = PolicyEngine::new(set, rules, catalogs.clone());
     let gate = Gate::new(&config, verifier).map_err(finding("logins cannot be set up"))?;
     let certificates = Certificates::load(config.tls.as_ref()).map_err(finding("the certificate cannot be used"))?;
     let metrics = Metrics::new();
     let metered: Arc<dyn Store> = Arc::new(MeteredStore::new(store.clone(), &metrics));
+    let publisher = Publisher::new(store.clone(), notary, export, metrics.clone());
     let recorded = match tracer {
         Some(tracer) => Arc::new(TracedStore::new(metered, tracer)),
         None => metered,
@@ -202,6 +204,7 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
     let gateway = Arc::new(Gateway {
         ledger: Ledger::new(recorded),
         store,
+        publisher,
         engine,
         gate,
         catalogs,
@@ -236,6 +239,8 @@ fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &Cancel
         keys: gateway.gate.keys(),
         revocations: gateway.gate.revocations(),
         log: gateway.store.reader(),
+        publisher: gateway.publisher.clone(),
+        readings: admin::Readings::default(),
         approvals: board.clone(),
         ledger: gateway.ledger.clone(),
         verify: Arc::new(move |credential| {

@@ -4,7 +4,7 @@ use crate::config::Config;
 
 /// The sections in which `now` differs from what the gateway was started with, and which take effect at the next start.
 /// `[limits]` counts without the limits of connections and logins, which take effect at once, `[audit]` without
-/// `heartbeat`.
+/// `heartbeat` and `checkpoint`.
 pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'static str> {
     let limits = |config: &Config| {
         let mut session = config.limits.session.clone();
@@ -12,7 +12,7 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
         (session, config.limits.drain_timeout)
     };
     let approvals = |config: &Config| (config.limits.session.hold_timeout, config.limits.held_max);
-    let audit = |config: &Config| (config.audit.durability, config.audit.min_free);
+    let audit = |config: &Config| (config.audit.durability, config.audit.min_free, config.audit.export, config.audit.key.clone());
     let differences = [
         ("data_dir", started.data_dir != now.data_dir),
         ("threads", started.threads != now.threads),
@@ -49,7 +49,8 @@ mod tests {
             ("[limits]\nconnections_max = 7\nconnections_per_principal_max = 3\nlogins_per_address_max = 2", vec![]),
             ("[approvals]\ntimeout = \"3s\"", vec!["[approvals]"]),
             ("[audit]\ndurability = \"sync\"", vec!["[audit]"]),
-            ("[audit]\nheartbeat = \"1m\"", vec![]),
+            ("[audit]\nheartbeat = \"1m\"\ncheckpoint = \"1s\"", vec![]),
+            ("[audit]\nexport = false", vec!["[audit]"]),
             ("[telemetry]\nlevel = \"debug\"", vec!["[telemetry]"]),
             ("[tls]\ncertificate = \"a.pem\"\nprivate_key = \"a.key\"", vec!["[tls]"]),
         ] {

@@ -4,18 +4,19 @@ use super::super::auth::{Peer, require};
 use super::super::{AdminState, ApiError, Role};
 use crate::log::{Filter, find_session, forward, last};
 use crate::view;
-use audit_store::{EntryFilter, Reader, StoredEntry};
+use audit_store::{EntryFilter, Expected, Reader, StoredEntry};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tlog::Verifier;
 use tokio::sync::mpsc;
 
 /// Entries when the caller does not say.
@@ -111,23 +112,76 @@ pub(super) struct VerifyQuery {
     progress: Option<String>,
 }
 
-/// `GET /api/v1/audit/verify`: reads the whole log.
+/// What the caller holds, and the log must bear out.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Holding {
+    /// Checkpoints that were seen earlier: signed notes.
+    pub checkpoints: Vec<String>,
+    /// Keys of the log, as texts of verifiers.
+    pub keys: Vec<String>,
+    /// Keys of witnesses, likewise.
+    pub witnesses: Vec<String>,
+    /// How many of them must have cosigned the last checkpoint.
+    pub witnesses_min: usize,
+}
+
+impl Holding {
+    /// As the store takes it, without the log's own last checkpoint.
+    ///
+    /// # Errors
+    /// A key cannot be read.
+    pub fn expected(&self) -> Result<Expected, String> {
+        let parse = |keys: &[String]| {
+            let read = |key: &String| Verifier::parse(key).map_err(|error| format!("{key}: {error}"));
+            keys.iter().map(read).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Expected {
+            checkpoint: None,
+            earlier: self.checkpoints.clone(),
+            keys: parse(&self.keys)?,
+            witnesses: parse(&self.witnesses)?,
+            witnesses_min: self.witnesses_min,
+        })
+    }
+}
+
+/// `GET /api/v1/audit/verify`: reads the whole log, and holds it against its last checkpoint and key.
 pub(super) async fn verify(
     State(state): State<Arc<AdminState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Query(query): Query<VerifyQuery>,
 ) -> Result<Response, ApiError> {
+    verify_expected(State(state), Extension(peer), headers, Query(query), Json(Holding::default())).await
+}
+
+/// `POST /api/v1/audit/verify`: the same, and what the caller holds.
+pub(super) async fn verify_expected(
+    State(state): State<Arc<AdminState>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    Query(query): Query<VerifyQuery>,
+    Json(holding): Json<Holding>,
+) -> Result<Response, ApiError> {
     let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    let mut expected = holding.expected().map_err(ApiError::Invalid)?;
     state.record_reading(caller.id(), "verification of the whole log".to_owned()).await?;
+    let notary = state.publisher.notary();
+    expected.checkpoint = match state.publisher.published() {
+        // What witnesses have cosigned is what was published.
+        Some(published) if expected.witnesses_min > 0 => Some(published.note.clone()),
+        _ => notary.last().map(|last| last.note),
+    };
+    expected.keys.push(notary.verifier());
     if query.progress.as_deref() != Some("true") {
-        let verification = state.read(|log| Ok(log.verify_sequence(0..u64::MAX, |_| {})?)).await?;
+        let verification = state.read(move |log| Ok(log.verify(&expected, |_| {})?)).await?;
         return Ok(Json(json!({ "holds": verification.holds(), "verification": verification })).into_response());
     }
     let log = state.log.clone();
     Ok(lines(move |lines| {
         let verified = log.len().and_then(|entries| {
-            log.verify_sequence(0..entries, |checked| {
+            log.verify(&expected, |checked| {
                 // Whoever went away has the whole log read all the same: it cannot be stopped half way.
                 let _ = lines.blocking_send(line(&json!({ "checked": checked, "entries": entries })));
             })

@@ -1,9 +1,10 @@
 //! The API's resources, one file each.
 
 mod approvals;
-mod audit;
+pub(crate) mod audit;
 mod gateway;
 pub(crate) mod keys;
+pub(crate) mod log;
 pub(crate) mod revocations;
 mod sessions;
 
@@ -37,7 +38,12 @@ pub(super) fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/revocations", get(revocations::list).post(revocations::create))
         .route("/api/v1/revocations/lift", post(revocations::lift))
         .route("/api/v1/audit/entries", get(audit::entries))
-        .route("/api/v1/audit/verify", get(audit::verify))
+        .route("/api/v1/audit/verify", get(audit::verify).post(audit::verify_expected))
+        .route("/api/v1/audit/key", get(log::key))
+        .route("/api/v1/audit/key/rotate", post(log::rotate))
+        .route("/api/v1/audit/prove", get(log::prove))
+        .route("/log/checkpoint", get(log::checkpoint))
+        .route("/log/{*path}", get(log::file))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(state)
 }

@@ -1,0 +1,83 @@
+//! `sallyport audit key` and `checkpoint`: what an auditor keeps elsewhere.
+
+use crate::admin::local_caller;
+use crate::cli::control::ask;
+use crate::cli::{Failure, Output, load};
+use crate::evidence;
+use clap::Subcommand;
+use proxy_io::clock::now;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// `audit key`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a new key, which the present one endorses; whoever knows that one goes on verifying
+    Rotate,
+}
+
+pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failure> {
+    match args.action {
+        None => show(file, output),
+        Some(Action::Rotate) => rotate(file, output),
+    }
+}
+
+fn show(file: &Path, output: &Output) -> Result<(), Failure> {
+    let config = load(file)?;
+    let known = audit_store::notary::look(&config.control_dir()).map_err(|error| Failure::finding(error.to_string()))?;
+    let (public, _) = known.ok_or_else(|| Failure::finding("the log has no key yet: start the gateway once"))?;
+    let keys: Vec<String> = public.verifiers.iter().map(ToString::to_string).collect();
+    if output.json() {
+        return output.value(&json!({ "origin": public.origin, "keys": keys }));
+    }
+    // The one that signs now, alone on a line, so that it can be taken by a script.
+    keys.first().into_iter().for_each(|key| output.line(key));
+    Ok(())
+}
+
+fn rotate(file: &Path, output: &Output) -> Result<(), Failure> {
+    let config = load(file)?;
+    let client = crate::admin::client::Client::new(&config.admin_socket());
+    let answer = match ask(async { client.post("/api/v1/audit/key/rotate", &Value::Null).await })? {
+        Some(answer) => answer,
+        None => {
+            let by = local_caller();
+            let (_store, notary) = evidence::open(&config, &by)?;
+            let key = notary.rotate(&by, now()).map_err(|error| Failure::finding(error.to_string()))?;
+            json!({ "key": key.to_string() })
+        }
+    };
+    if output.json() {
+        return output.value(&answer);
+    }
+    output.line(answer["key"].as_str().unwrap_or_default());
+    Ok(())
+}
+
+/// The checkpoint that was published last; where none is, the one that was signed last.
+pub(super) fn checkpoint(file: &Path, output: &Output) -> Result<(), Failure> {
+    let config = load(file)?;
+    let client = crate::admin::client::Client::new(&config.admin_socket());
+    let asked = ask(async { client.text("/log/checkpoint").await.map(|(status, text)| json!([status, text])) })?;
+    let running = asked.filter(|answer| answer[0] == 200).and_then(|answer| answer[1].as_str().map(str::to_owned));
+    let note = match running {
+        Some(note) => Some(note),
+        None => match std::fs::read_to_string(config.export_dir().join("checkpoint")) {
+            Ok(note) => Some(note),
+            Err(_) => {
+                let known = audit_store::notary::look(&config.control_dir());
+                let known = known.map_err(|error| Failure::finding(error.to_string()))?;
+                known.and_then(|(_, signed)| signed).map(|signed| signed.note)
+            }
+        },
+    };
+    let note = note.ok_or_else(|| Failure::finding("the log was not signed yet: start the gateway once"))?;
+    if output.json() { output.value(&json!({ "checkpoint": note })) } else { Ok(output.line(note.trim_end_matches('\n'))) }
+}

@@ -1,0 +1,13 @@
+//! The audit log as evidence: opened and signed, published, proven, and read where it was published.
+//!
+//! ```text
+//!  store ──▶ open: notary ──▶ publisher ──every few seconds──▶ export/, `/log/` of the admin listener
+//! ```
+
+mod files;
+mod open;
+mod publisher;
+
+pub use files::{read_proof, write_proof};
+pub use open::{open, open_moved, sealing};
+pub use publisher::Publisher;

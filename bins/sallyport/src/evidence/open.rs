@@ -1,0 +1,61 @@
+//! Opening the log for writing: the store, and the notary that must agree to it.
+
+use crate::cli::Failure;
+use crate::cli::control::cannot_open;
+use crate::config::{Config, Durability};
+use audit_store::{AuditStore, Notary, NotaryError, Options};
+use proxy_core::SecretBytes;
+use proxy_io::clock::now;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+
+/// Opens the log of this configuration. `by` is who makes its key, if it has none yet.
+///
+/// # Errors
+/// It cannot be opened, or must not be written to before an operator has decided: the message says what to do.
+pub fn open(config: &Config, by: &str) -> Result<(Arc<AuditStore>, Notary), Failure> {
+    start(config, |store| Notary::open(store, &config.control_dir(), sealing(config)?, by, now()).map_err(failure))
+}
+
+/// The same for a log that was copied, of which an operator says that this is the only copy.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_moved(config: &Config, by: &str) -> Result<(Arc<AuditStore>, Notary), Failure> {
+    start(config, |store| Notary::continue_here(store, &config.control_dir(), sealing(config)?, by, now()).map_err(failure))
+}
+
+fn start(
+    config: &Config,
+    sign: impl FnOnce(Arc<AuditStore>) -> Result<Notary, Failure>,
+) -> Result<(Arc<AuditStore>, Notary), Failure> {
+    for folder in [config.data_dir.clone(), config.control_dir()] {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|error| Failure::finding(format!("{}: {error}", folder.display())))?;
+    }
+    let options = Options {
+        durability: match config.audit.durability {
+            Durability::Write => audit_store::Durability::Write,
+            Durability::Sync => audit_store::Durability::Sync,
+        },
+        min_free_bytes: config.audit.min_free,
+        ..Options::default()
+    };
+    let folder = config.audit_dir();
+    let store = Arc::new(AuditStore::open(&folder, options).map_err(|error| cannot_open(&folder, &error))?);
+    let notary = sign(Arc::clone(&store))?;
+    Ok((store, notary))
+}
+
+/// What the log's key is sealed with.
+///
+/// # Errors
+/// The secret cannot be had.
+pub fn sealing(config: &Config) -> Result<Option<SecretBytes>, Failure> {
+    let secret = config.audit.key.as_ref().map(crate::config::Secret::get).transpose();
+    secret.map_err(|error| Failure::finding(format!("the secret of the log's key (audit.key): {error}")))
+}
+
+fn failure(error: NotaryError) -> Failure {
+    Failure::finding(format!("the audit log is not written to: {error}"))
+}
