@@ -6,7 +6,10 @@ use crate::log;
 use crate::options::{self, Family, Options};
 use crate::tree::Tree;
 use proxy_core::StoreError;
-use rocksdb::{ColumnFamily, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, FlushOptions, ReadOptions, WriteBatch};
+use rocksdb::{
+    BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, FlushOptions,
+    ReadOptions, WriteBatch,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -202,6 +205,22 @@ impl Db {
 
     pub(crate) fn put(&self, batch: &mut WriteBatch, family: Family, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         batch.put_cf(self.family(family)?, key, value);
+        Ok(())
+    }
+
+    pub(crate) fn delete(&self, batch: &mut WriteBatch, family: Family, key: &[u8]) -> Result<(), StoreError> {
+        batch.delete_cf(self.family(family)?, key);
+        Ok(())
+    }
+
+    /// Rewrites the files of what may have been destroyed, so that its space is given back.
+    pub(crate) fn compact(&self, end: u64) -> Result<(), StoreError> {
+        self.flush()?;
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for family in [Family::Entries, Family::Payload] {
+            self.db.compact_range_cf_opt(self.family(family)?, None::<&[u8]>, Some(end.to_be_bytes()), &options);
+        }
         Ok(())
     }
 

@@ -7,8 +7,10 @@ use crate::verify::Blobs;
 use proxy_core::StoreError;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use tlog::tile::{Content, WIDTH};
 use tlog::{Checkpoint, Note, Tile};
 
 /// A published log in a folder.
@@ -86,7 +88,7 @@ impl Export {
             let content = reader.tile(&tile)?;
             let content = content.ok_or_else(|| StoreError::Corrupt(format!("{tile} is to be published and is missing")))?;
             self.write(&tile.to_string(), &content)?;
-            if tile.content == tlog::tile::Content::Entries
+            if tile.content == Content::Entries
                 && let Some(payloads) = reader.payloads(&tile)?
             {
                 self.write(&payload_path(&tile), &payloads)?;
@@ -103,6 +105,39 @@ impl Export {
             self.published = size;
         }
         Ok(())
+    }
+
+    /// Publishes the files of the entries of `range` again, of which contents were destroyed.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some files may still have what was destroyed; doing it again removes it.
+    pub fn rewrite(&self, reader: &Reader, range: Range<u64>) -> Result<(), StoreError> {
+        let sizes = [self.before.unwrap_or(self.published), self.published];
+        for size in sizes {
+            for tile in Tile::of_tree(Content::Entries, size, range.start / WIDTH) {
+                if tile.index * WIDTH >= range.end {
+                    break;
+                }
+                let path = tile.to_string();
+                let content = reader.tile(&tile)?;
+                let content = content.ok_or_else(|| StoreError::Corrupt(format!("{tile} was published and is missing")))?;
+                self.replace(&path, Some(&content))?;
+                self.replace(&payload_path(&tile), reader.payloads(&tile)?.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a file whose content was destroyed in part, or removes it.
+    fn replace(&self, path: &str, content: Option<&[u8]>) -> Result<(), StoreError> {
+        let at = self.folder.dir.join(path);
+        let Ok(known) = fs::read(&at) else { return Ok(()) };
+        let replaced = match content {
+            Some(content) if known == content => return Ok(()),
+            Some(content) => file::replace(&at, content, 0o600),
+            None => fs::remove_file(&at),
+        };
+        replaced.map_err(|error| self.folder.failed(Path::new(path), &error))
     }
 
     /// Writes a file that never changes.

@@ -20,6 +20,7 @@
 mod batch;
 mod db;
 pub mod decode;
+mod destroy;
 pub mod encode;
 mod entry;
 mod export;
@@ -42,6 +43,7 @@ mod tree;
 mod verify;
 mod wire;
 
+pub use destroy::{Progress, Selection};
 pub use entry::{StoredEntry, Withheld};
 pub use export::{Export, Folder};
 pub use kind::{EventKind, UnknownKind, VERSION};

@@ -147,8 +147,18 @@ pub(crate) enum Go {
     Stop,
 }
 
-/// Shows the leaves from `from` to before `to`, in order.
+/// Shows the leaves from `from` to before `to`, in order, without those that were destroyed.
 pub(crate) fn scan(
+    db: &Db,
+    from: u64,
+    to: u64,
+    mut visit: impl FnMut(u64, &[u8]) -> Result<Go, StoreError>,
+) -> Result<(), StoreError> {
+    scan_all(db, from, to, |index, leaf| if leaf.is_empty() { Ok(Go::On) } else { visit(index, leaf) })
+}
+
+/// The same with those that were destroyed: they are empty.
+pub(crate) fn scan_all(
     db: &Db,
     from: u64,
     to: u64,
@@ -182,7 +192,7 @@ pub(crate) fn scan(
     Ok(())
 }
 
-/// Shows the leaves from before `before` down to `to`, the newest first.
+/// Shows the leaves from before `before` down to `to`, the newest first, without those that were destroyed.
 pub(crate) fn scan_back(
     db: &Db,
     before: u64,
@@ -203,7 +213,8 @@ pub(crate) fn scan_back(
         }
         for (index, leaf) in leaves.into_iter().rev().take_while(|(index, _)| *index >= to) {
             expected = index;
-            if visit(index, leaf.map_err(|e| damaged(index, &e))?)? == Go::Stop {
+            let leaf = leaf.map_err(|e| damaged(index, &e))?;
+            if !leaf.is_empty() && visit(index, leaf)? == Go::Stop {
                 return Ok(());
             }
         }
@@ -236,7 +247,7 @@ pub(crate) fn gap_words((first, next): (u64, u64)) -> String {
     format!("entries {first} to {} were on the disk and are missing", next - 1)
 }
 
-/// The leaf at `index`; `None`: past the end.
+/// The leaf at `index`; `None`: past the end, or destroyed.
 pub(crate) fn leaf(db: &Db, index: u64, end: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let mut found = None;
     if index < end {

@@ -161,6 +161,7 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
             rocks.set_min_blob_size(4_096);
             rocks.set_blob_compression_type(DBCompressionType::Zstd);
             rocks.set_enable_blob_gc(true);
+            rocks.set_blob_gc_age_cutoff(1.0);
         }
         Family::Sessions | Family::BySession | Family::Find => {
             table.set_bloom_filter(10.0, false);

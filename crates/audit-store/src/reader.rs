@@ -450,7 +450,8 @@ impl View<'_> {
                 break;
             }
             let leaf = log::leaf(self.db, index, self.end)?;
-            let leaf = leaf.ok_or_else(|| StoreError::Corrupt(format!("entry {index} of session {id} is missing")))?;
+            // It was destroyed.
+            let Some(leaf) = leaf else { continue };
             paper.add(leaf.len(), StoredEntry::new(index, log::decode(self.db, index, &leaf)?));
         }
         let mut view = SessionView::new(summary, next);

@@ -249,6 +249,33 @@ impl AuditStore {
         Ok(head)
     }
 
+    /// Gives back the space of what was destroyed before the entry at `end`: rewrites the files that had it, which may take
+    /// long.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn compact(&self, end: u64) -> Result<(), StoreError> {
+        self.shared.db()?.compact(end)
+    }
+
+    pub(crate) fn database(&self) -> Result<Arc<Db>, StoreError> {
+        // What is selected by its session is found by the index.
+        let stored = self.shared.settle()?;
+        self.shared.index_through(stored)?;
+        self.shared.db()
+    }
+
+    /// Entries that are in the database.
+    pub(crate) fn stored(&self) -> u64 {
+        self.shared.stored()
+    }
+
+    /// Calls `work` while nothing is moved into the database and it is not opened anew.
+    pub(crate) fn undisturbed<R>(&self, work: impl FnOnce() -> R) -> R {
+        let _still = self.shared.moving.lock();
+        work()
+    }
+
     /// Writes everything from memory into files, for instance before a copy is taken.
     ///
     /// # Errors

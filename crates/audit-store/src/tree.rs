@@ -4,7 +4,9 @@
 //! bytes for 256 entries. They are written together with the entries that complete them. The hashes of leaves are computed
 //! from the leaves: 256 of them take less time than their 8 KiB would take to be read.
 //!
-//! Derived: where hashes are missing, they are computed from the log when it is opened.
+//! Of a leaf that was destroyed, the hash is all that is left: it is kept (level 0), and derived from nothing.
+//!
+//! Derived: where other hashes are missing, they are computed from the log when it is opened.
 
 use crate::db::{Db, failure};
 use crate::log::{self, Go, Leaves};
@@ -25,6 +27,20 @@ fn key(level: u8, index: u64) -> [u8; 9] {
     let mut key = [level; 9];
     key[1..].copy_from_slice(&index.to_be_bytes());
     key
+}
+
+/// The hash of the leaf at `index`; of one that was destroyed, the one that was kept.
+fn leaf_hash_at(db: &Db, index: u64, leaf: &[u8]) -> Result<Hash, StoreError> {
+    if !leaf.is_empty() {
+        return Ok(leaf_hash(leaf));
+    }
+    let kept = kept_hash(db, Node { level: 0, index })?;
+    kept.ok_or_else(|| StoreError::Corrupt(format!("entry {index} was destroyed, and its hash is missing")))
+}
+
+/// Keeps the hash of a leaf that is about to be destroyed.
+pub(crate) fn keep_leaf_hash(db: &Db, batch: &mut WriteBatch, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
+    db.put(batch, Family::Tree, &key(0, index), &leaf_hash(leaf))
 }
 
 /// The tree of what is in the database, for whoever adds to it.
@@ -58,8 +74,8 @@ impl Tree {
             let mut batch = WriteBatch::default();
             let to = end.min(tree.size().saturating_add(CATCH_UP));
             let mut completed = Vec::new();
-            log::scan(db, tree.size(), to, |_, leaf| {
-                tree.push(leaf, &mut completed);
+            log::scan_all(db, tree.size(), to, |index, leaf| {
+                tree.push(leaf_hash_at(db, index, leaf)?, &mut completed);
                 Ok(Go::On)
             })?;
             put(db, &mut batch, &completed)?;
@@ -83,13 +99,13 @@ impl Tree {
         let mut completed = Vec::new();
         for leaf in Leaves::new(chunk) {
             let leaf = leaf.map_err(|error| log::damaged(self.size(), &error))?;
-            self.push(leaf, &mut completed);
+            self.push(leaf_hash(leaf), &mut completed);
         }
         put(db, batch, &completed)
     }
 
-    fn push(&mut self, leaf: &[u8], completed: &mut Vec<([u8; 9], Hash)>) {
-        self.frontier.push(leaf_hash(leaf), |node, hash| {
+    fn push(&mut self, leaf: Hash, completed: &mut Vec<([u8; 9], Hash)>) {
+        self.frontier.push(leaf, |node, hash| {
             if node.level > 0 && node.level.is_multiple_of(HEIGHT) {
                 completed.push((key(node.level / HEIGHT, node.index), *hash));
             }
@@ -153,8 +169,8 @@ impl<'d> Hashes<'d> {
         if self.leaves.as_ref().is_none_or(|(known, _)| *known != tile) {
             let from = tile.saturating_mul(WIDTH);
             let mut hashes = Vec::new();
-            log::scan(self.db, from, self.end.min(from.saturating_add(WIDTH)), |_, leaf| {
-                hashes.push(leaf_hash(leaf));
+            log::scan_all(self.db, from, self.end.min(from.saturating_add(WIDTH)), |index, leaf| {
+                hashes.push(leaf_hash_at(self.db, index, leaf)?);
                 Ok(Go::On)
             })?;
             self.leaves = Some((tile, hashes));
@@ -170,7 +186,7 @@ impl<'d> Hashes<'d> {
         let (first, width) = (tile.index * WIDTH, u64::from(tile.width));
         let mut content = Vec::new();
         match tile.content {
-            Content::Entries => log::scan(self.db, first, first + width, |index, leaf| {
+            Content::Entries => log::scan_all(self.db, first, first + width, |index, leaf| {
                 let length = u16::try_from(leaf.len()).map_err(|_| log::damaged(index, &crate::DecodeError::Truncated))?;
                 content.extend_from_slice(&length.to_be_bytes());
                 content.extend_from_slice(leaf);
@@ -188,7 +204,7 @@ impl<'d> Hashes<'d> {
 
 /// The hash of a node as it is kept; `None`: it is none that is kept.
 pub(crate) fn kept_hash(db: &Db, node: Node) -> Result<Option<Hash>, StoreError> {
-    if node.level == 0 || !node.level.is_multiple_of(HEIGHT) {
+    if !node.level.is_multiple_of(HEIGHT) {
         return Ok(None);
     }
     Ok(db.get(Family::Tree, &key(node.level / HEIGHT, node.index))?.and_then(|hash| hash.try_into().ok()))

@@ -472,3 +472,157 @@ fn a_restored_backup_is_not_signed_even_where_an_operator_goes_on() {
     assert_ne!(notary.origin(), made.key.name());
     assert_eq!(notary.sign().unwrap().map(|signed| signed.size), Some(1), "its first entry is its key's");
 }
+
+// ---- What was destroyed ------------------------------------------------------------------------------
+
+mod destroyed {
+    use super::*;
+    use audit_store::{EventKind, Selection};
+
+    fn opened(made: &Made) -> (Arc<AuditStore>, Notary, Export) {
+        let store = Arc::new(AuditStore::open(made.store(), options()).unwrap());
+        let notary = Notary::open(Arc::clone(&store), &made.data, None, "test", Timestamp(4)).unwrap();
+        (store, notary, Export::open(&made.export()).unwrap())
+    }
+
+    fn selection() -> Selection {
+        Selection {
+            rule: "retention of 13 months".to_owned(),
+            by: "gateway".to_owned(),
+            range: 0..u64::MAX,
+            ..Selection::default()
+        }
+    }
+
+    /// Destroys, signs, publishes, and gives what then is to hold.
+    fn destroy(made: &mut Made, selection: &Selection) -> u64 {
+        let (store, notary, mut export) = opened(made);
+        let (mut from, mut contents) = (selection.range.start, 0);
+        loop {
+            let selection = Selection { range: from..selection.range.end, ..selection.clone() };
+            let progress = store.destroy(&selection, Timestamp(5)).unwrap();
+            (from, contents) = (progress.next, contents + progress.contents);
+            if progress.done {
+                break;
+            }
+        }
+        if let Some(signed) = notary.sign().unwrap() {
+            export.publish(&store.reader(), signed.size, &signed.note).unwrap();
+            made.signed.push(signed);
+        }
+        export.rewrite(&store.reader(), 0..from).unwrap();
+        store.close().unwrap();
+        contents
+    }
+
+    #[test]
+    fn what_is_kept_beside_goes_and_the_log_still_holds() {
+        let mut made = make();
+        let before = verify_store(&made, &made.expected()).payloads;
+        let statements = Selection { fields: vec!["statement".to_owned()], before: Some(Timestamp(1_000_200)), ..selection() };
+        let contents = destroy(&mut made, &statements);
+        assert!(contents > 0 && contents < before);
+        for verification in [verify_store(&made, &made.expected()), verify_folder(&made, &made.expected())] {
+            assert!(verification.holds(), "{}", words(&verification));
+            assert_eq!((verification.withheld, verification.payloads), (contents, before - contents));
+        }
+        assert_eq!(destroy(&mut made, &statements), 0, "there is nothing left of it");
+        // One more that nobody recorded.
+        let (path, payloads) = std::fs::read_dir(file(&made, "payload"))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.is_file())
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .next()
+            .unwrap();
+        let length = 6 + u32::from_be_bytes(payloads[2..6].try_into().unwrap()) as usize;
+        std::fs::write(path, &payloads[length..]).unwrap();
+        found(&verify_folder(&made, &made.expected()), "its statement is not there, and no entry says that it was destroyed");
+    }
+
+    #[test]
+    fn whole_entries_go_and_their_hashes_stay() {
+        let mut made = make();
+        let secret = b"SELECT 101";
+        let has = |made: &Made| leaves(made).iter().any(|leaf| leaf.windows(secret.len()).any(|window| window == secret));
+        assert!(has(&made));
+        // One connection, one kind, and a session that is held.
+        let requests = Selection {
+            before: Some(Timestamp(1_000_150)),
+            connection: Some("orders".to_owned()),
+            kinds: vec![EventKind::Request],
+            held_sessions: vec![session(3)],
+            ..selection()
+        };
+        let contents = destroy(&mut made, &requests);
+        // Each round has 60 of a session; of the third round, some are younger.
+        assert!(contents > 200, "{contents}");
+        for verification in [verify_store(&made, &made.expected()), verify_folder(&made, &made.expected())] {
+            assert!(verification.holds(), "{}", words(&verification));
+            assert_eq!(verification.destroyed, contents);
+        }
+        let reader = audit_store::open_read_only(made.store()).unwrap();
+        let story = reader.session(session(3), 0, 10_000).unwrap().unwrap();
+        assert_eq!(story.requests.len(), 360, "held");
+        let story = reader.session(session(1), 0, 10_000).unwrap().unwrap();
+        assert!(story.started.is_some() && story.requests.len() < 360);
+        assert_eq!(reader.entries(0..u64::MAX).filter(|entry| entry.is_err()).count(), 0);
+        // Checkpoints from before hold, and proofs of what is left.
+        let then = Expected { checkpoint: Some(made.signed[0].note.clone()), ..made.expected() };
+        let then = Expected { earlier: vec![], ..then };
+        assert!(verify_store(&made, &then).holds());
+        let index = *reader.session_indices(session(3)).unwrap().last().unwrap();
+        let proven = reader.prove(index, made.last().size, &made.last().note).unwrap().unwrap();
+        let found = tlog::merkle::root_of_inclusion(&leaf_hash(&proven.leaf), index, made.last().size, &proven.proof.path);
+        assert_eq!(found, Some(made.last().root));
+        // All of it, but for what says what the rest is.
+        let all = destroy(&mut made, &selection());
+        assert!(all > 0 && !has(&made));
+        let verification = verify_store(&made, &made.expected());
+        assert!(verification.holds(), "{}", words(&verification));
+        assert!(verify_folder(&made, &made.expected()).holds());
+        // The tree is that of before, also when it is made anew.
+        let (store, notary, _) = opened(&made);
+        assert_eq!(notary.last().as_ref(), made.signed.last());
+        store.append(&entries(7, 0, 300)).unwrap();
+        assert!(notary.sign().unwrap().is_some());
+    }
+
+    #[test]
+    fn an_entry_that_was_taken_out_without_a_record_is_found() {
+        let made = make();
+        change(&file(&made, "tile/entries/000"), |bundle| {
+            let place = places(bundle)[20].clone();
+            bundle.splice(place, [0, 0]);
+        });
+        found(&verify_folder(&made, &made.expected()), "20: the entry is not there, and none says that it was destroyed");
+    }
+
+    #[test]
+    fn the_space_of_what_was_destroyed_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = AuditStore::open(dir.path().join("audit"), options()).unwrap();
+        // Letters that no compression shortens much.
+        let noise = |n: u64| {
+            let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let letter = |_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                char::from(b'a' + u8::try_from((state >> 33) % 26).unwrap())
+            };
+            (0..20_000).map(letter).collect::<String>()
+        };
+        for n in 0..200 {
+            store.append(&[request(1, n, n, RecordedVerdict::Allow, &noise(n))]).unwrap();
+        }
+        store.flush().unwrap();
+        let before = store.health().disk_bytes;
+        let fields = Selection { fields: vec!["statement".to_owned()], ..selection() };
+        assert_eq!(store.destroy(&fields, Timestamp(5)).unwrap().contents, 200);
+        store.compact(u64::MAX).unwrap();
+        let after = store.health().disk_bytes;
+        assert!(after * 5 < before, "{before} bytes, {after} after");
+        let folder = std::fs::read_dir(dir.path().join("audit")).unwrap().map(|file| file.unwrap().metadata().unwrap());
+        let files: u64 = folder.map(|file| std::os::unix::fs::MetadataExt::blocks(&file) * 512).sum();
+        assert!(files < before + (4 << 20), "{files} bytes in files");
+    }
+}

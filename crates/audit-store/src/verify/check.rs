@@ -1,5 +1,6 @@
 //! One entry after the other: encodings, payloads, sessions, keys, and the tree that they make.
 
+use super::explained::Explained;
 use super::keys::Chain;
 use super::{Finding, Verification};
 use crate::decode::{self, Commitment};
@@ -29,13 +30,16 @@ pub(super) struct Check<'p, B> {
     whole: bool,
     /// The next entry that must come.
     expected: u64,
-    /// The next number of each open session.
-    sessions: HashMap<SessionId, u64>,
+    /// Of each open session, its next number, and how many entries had been destroyed when it was seen last.
+    sessions: HashMap<SessionId, (u64, u64)>,
     frontier: Frontier,
     /// Sizes of which the root is wanted, the greatest first.
     wanted: Vec<u64>,
     roots: HashMap<u64, Hash>,
     pub(super) chain: Chain,
+    explained: Explained,
+    /// The log is read the second time, only for what is missing.
+    again: bool,
     pub(super) result: Verification,
     reported: u64,
     progress: &'p mut dyn FnMut(u64),
@@ -55,6 +59,8 @@ impl<'p, B: Beside> Check<'p, B> {
             wanted,
             roots: HashMap::new(),
             chain: Chain::default(),
+            explained: Explained::default(),
+            again: false,
             result: Verification::new(from, to),
             reported: 0,
             progress,
@@ -88,11 +94,34 @@ impl<'p, B: Beside> Check<'p, B> {
         }
     }
 
+    /// Begins to read the log again, where contents are missing that were there: whether an entry of it says so. `false`:
+    /// nothing is missing, or not the whole log was read.
+    pub(super) fn begin_again(&mut self) -> bool {
+        self.again = self.whole && !self.again && self.result.withheld + self.result.destroyed > 0;
+        if self.again {
+            self.expected = 0;
+        }
+        self.again
+    }
+
+    /// There are no more entries, and there should be those before `to`.
+    pub(super) fn end(&mut self, to: u64) {
+        if !self.again {
+            self.missing(to);
+        }
+        self.expected = to;
+    }
+
     /// Takes the next entry.
     pub(super) fn take(&mut self, index: u64, leaf: Result<&[u8], DecodeError>) -> Result<(), StoreError> {
+        if self.again {
+            self.expected = index + 1;
+            return leaf.map_or(Ok(()), |leaf| self.explain(index, leaf));
+        }
         self.missing(index);
         self.expected = index + 1;
         match leaf {
+            Ok([]) => self.destroyed(index)?,
             Ok(leaf) => self.leaf(index, leaf)?,
             Err(error) => self.finding(index, None, error.to_string()),
         }
@@ -109,9 +138,45 @@ impl<'p, B: Beside> Check<'p, B> {
         self.result
     }
 
+    /// Takes an entry that was destroyed: its hash is all that is left of it.
+    fn destroyed(&mut self, index: u64) -> Result<(), StoreError> {
+        self.result.entries += 1;
+        self.result.destroyed += 1;
+        match self.beside.node(Node { level: 0, index })? {
+            Some(hash) => self.hash(index, hash),
+            None => {
+                self.finding(index, None, "the entry was destroyed, and its hash is missing");
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether an entry of the log says of what is missing that it was destroyed.
+    fn explain(&mut self, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
+        if leaf.is_empty() {
+            if !self.explained.entry(index) {
+                self.finding(index, None, "the entry is not there, and none says that it was destroyed");
+            }
+            return Ok(());
+        }
+        // What cannot be read was said.
+        let Ok(commitments) = decode::commitments(leaf) else { return Ok(()) };
+        for commitment in commitments {
+            let missing = self.beside.payload(index, commitment.field)?.is_none();
+            if missing && !self.explained.field(index, leaf, commitment.field) {
+                let name = decode::header(leaf).map(|header| header.kind.field_name(commitment.field)).unwrap_or_default();
+                self.finding(index, None, format!("its {name} is not there, and no entry says that it was destroyed"));
+            }
+        }
+        if let Ok(decoded) = decode::decode(leaf, |_| Ok::<_, DecodeError>(None)) {
+            self.explained.see(&decoded.entry);
+        }
+        Ok(())
+    }
+
     fn leaf(&mut self, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
         self.result.entries += 1;
-        self.hash(index, leaf)?;
+        self.hash(index, leaf_hash(leaf))?;
         let commitments = match decode::commitments(leaf) {
             Ok(commitments) => commitments,
             Err(error) => {
@@ -131,11 +196,14 @@ impl<'p, B: Beside> Check<'p, B> {
                 if let Some((session, number)) = decoded.entry.session {
                     self.number(index, session, number, EventKind::of(&decoded.entry.event));
                 }
-                if let Event::LogKey(key) = &decoded.entry.event
-                    && self.whole
-                    && let Err(what) = self.chain.add(index, key)
-                {
-                    self.finding(index, None, what);
+                match &decoded.entry.event {
+                    Event::LogKey(key) if self.whole => {
+                        if let Err(what) = self.chain.add(index, key) {
+                            self.finding(index, None, what);
+                        }
+                    }
+                    Event::Destroyed(destroyed) => self.explained.add(destroyed),
+                    _ => {}
                 }
             }
             // What is wrong with a payload was said, with the field's name.
@@ -146,12 +214,12 @@ impl<'p, B: Beside> Check<'p, B> {
     }
 
     /// Adds the leaf to the tree, and compares with what the log's keeper says of it.
-    fn hash(&mut self, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
+    fn hash(&mut self, index: u64, leaf: Hash) -> Result<(), StoreError> {
         if !self.whole || self.frontier.size() != index {
             return Ok(());
         }
         let (beside, mut differs, mut failed) = (&mut self.beside, None, Ok(()));
-        self.frontier.push(leaf_hash(leaf), |node, hash| match beside.node(node) {
+        self.frontier.push(leaf, |node, hash| match beside.node(node) {
             // The lowest that differs says most.
             Ok(Some(known)) if known != *hash && differs.is_none() => differs = Some(node),
             Ok(_) => {}
@@ -205,13 +273,15 @@ impl<'p, B: Beside> Check<'p, B> {
     }
 
     fn number(&mut self, index: u64, session: SessionId, number: u64, kind: EventKind) {
-        let expected = self.sessions.get(&session).copied();
-        if expected.is_none() {
+        let known = self.sessions.get(&session).copied();
+        if known.is_none() {
             self.result.sessions += 1;
         }
+        let gone = self.result.destroyed;
         // A session that began before the range begins with whatever number it had come to.
-        let expected = expected.unwrap_or(if self.whole { 0 } else { number });
-        if number > expected {
+        let (expected, before) = known.unwrap_or((if self.whole { 0 } else { number }, 0));
+        // Entries in between may be among those that were destroyed.
+        if number > expected && number - expected > gone - before {
             let what = format!("the session's entries {expected} to {} are missing", number - 1);
             self.finding(index, Some(session), what);
         } else if number < expected {
@@ -220,7 +290,7 @@ impl<'p, B: Beside> Check<'p, B> {
         if kind == EventKind::SessionEnded {
             self.sessions.remove(&session);
         } else {
-            self.sessions.insert(session, number.saturating_add(1));
+            self.sessions.insert(session, (number.saturating_add(1), gone));
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod check;
 mod claims;
+mod explained;
 mod keys;
 mod published;
 mod stored;
@@ -55,6 +56,8 @@ pub struct Verification {
     pub payloads: u64,
     /// Payloads that are not kept any more.
     pub withheld: u64,
+    /// Entries that were destroyed: their hashes are left.
+    pub destroyed: u64,
     /// The log's name.
     pub origin: Option<String>,
     /// Checkpoints that the log bears out, the last one first.
@@ -100,6 +103,7 @@ impl Verification {
             sessions: 0,
             payloads: 0,
             withheld: 0,
+            destroyed: 0,
             origin: None,
             checkpoints: Vec::new(),
             findings: Vec::new(),

@@ -37,6 +37,9 @@ pub(crate) fn stored(db: &Db, end: u64, expected: &Expected, mut progress: impl 
     let claims = Claims::read(expected.checkpoint.as_deref(), &expected.earlier);
     let mut check = Check::new(Kept { db }, 0, end, claims.sizes(), &mut progress);
     read(db, 0, end, &mut check)?;
+    if check.begin_again() {
+        read(db, 0, end, &mut check)?;
+    }
     claims.settle(&mut check, expected);
     Ok(check.finish())
 }
@@ -58,7 +61,6 @@ fn read<B: Beside>(db: &Db, from: u64, to: u64, check: &mut Check<'_, B>) -> Res
             }
         };
         let Some((first, chunk)) = current else { break };
-        check.missing(first.min(to));
         for (index, leaf) in (first..to).zip(Leaves::new(chunk)) {
             if index >= check.expected() {
                 check.take(index, leaf)?;
@@ -66,6 +68,6 @@ fn read<B: Beside>(db: &Db, from: u64, to: u64, check: &mut Check<'_, B>) -> Res
         }
         moved = chunks.next();
     }
-    check.missing(to);
+    check.end(to);
     Ok(())
 }
