@@ -42,6 +42,8 @@ pub struct Selection {
     pub range: Range<u64>,
     /// Made before this time; `None`: at any.
     pub before: Option<Timestamp>,
+    /// Of this session; `None`: of all, and of none.
+    pub session: Option<SessionId>,
     /// Of sessions on this connection; `None`: all entries.
     pub connection: Option<String>,
     /// Of these kinds; empty: of any.
@@ -182,6 +184,9 @@ impl<'d> Matches<'d> {
         let header = decode::header(leaf).map_err(|error| log::damaged(index, &error))?;
         let selection = self.selection;
         if KEPT.contains(&header.kind) || !(selection.kinds.is_empty() || selection.kinds.contains(&header.kind)) {
+            return Ok(0);
+        }
+        if selection.session.is_some() && header.session.map(|(session, _)| session) != selection.session {
             return Ok(0);
         }
         match header.session {

@@ -25,6 +25,7 @@ pub(crate) use users::name_of as user_name;
 pub use auth::{Caller, Role, local_caller};
 pub use error::ApiError;
 pub use routes::audit::Holding;
+pub use routes::keeping::{HoldRequest, RedactionRequest};
 pub use routes::keys::{KeyRequest, creation_details, key_value};
 pub use routes::log::Readings;
 pub use routes::revocations::{RevocationRequest, RevokedName, revocation_details, revocation_value, revoked_name};

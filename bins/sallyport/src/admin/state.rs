@@ -3,7 +3,8 @@
 use super::ApiError;
 use super::routes::log::Readings;
 use crate::approvals::ApprovalBoard;
-use crate::evidence::Publisher;
+use crate::config::Retention;
+use crate::evidence::{Keeper, Publisher};
 use crate::log::LogError;
 use crate::metrics::Metrics;
 use audit_store::Reader;
@@ -111,6 +112,10 @@ pub struct AdminState {
     pub log: Reader,
     /// The log, for those who verify it.
     pub publisher: Arc<Publisher>,
+    /// How long its contents are kept.
+    pub keeper: Arc<Keeper>,
+    /// The rules for that which are active.
+    pub retention: Box<dyn Fn() -> Vec<Retention> + Send + Sync>,
     /// Who reads its files.
     pub readings: Readings,
     /// Where actions are recorded.

@@ -94,7 +94,11 @@ impl Gateway {
         // Of another log, so that this one has nothing but what the tests do.
         let signed = Arc::new(AuditStore::open(folder.path().join("signed"), audit_store::Options::default()).unwrap());
         let notary = audit_store::Notary::open(Arc::clone(&signed), folder.path(), None, "test", Timestamp(0)).unwrap();
-        let publisher = crate::evidence::Publisher::new(signed, notary, None, crate::metrics::Metrics::new());
+        let publisher = crate::evidence::Publisher::new(Arc::clone(&signed), notary, None, crate::metrics::Metrics::new());
+        let listener = "data_dir = \"data\"\n[[listener]]\nprotocol = \"admin\"\naddress = \"127.0.0.1:1\"\ntls = \"optional\"\n";
+        let config =
+            crate::config::parse(listener, &folder.path().join("sallyport.toml")).unwrap_or_else(|error| panic!("{error}"));
+        let keeper = crate::evidence::Keeper::open(&config, signed, Arc::clone(&publisher)).unwrap();
         let (store, live) = (Arc::new(Recording { store, closed: Mutex::new(false) }), Arc::new(Live::default()));
         let keys = Arc::new(identity::MachineKeys::open(&folder.path().join("keys.json")).unwrap());
         let revocations = Arc::new(identity::Revocations::open(&folder.path().join("revocations.json")).unwrap());
@@ -111,6 +115,8 @@ impl Gateway {
         });
         let state = Arc::new(AdminState {
             publisher,
+            keeper: Arc::new(keeper),
+            retention: Box::new(Vec::new),
             readings: super::Readings::default(),
             live: Arc::clone(&live) as Arc<dyn LiveSessions>,
             approvals: ApprovalBoard::new(10),

@@ -1,6 +1,7 @@
 //! `sallyport audit`: the log as it grows, and whether it holds together.
 
 mod begin;
+mod keeping;
 mod key;
 mod progress;
 mod prove;
@@ -41,6 +42,12 @@ enum Action {
     Verify(verify::Args),
     /// Write a proof of an entry or of a whole session: a folder that `audit verify` checks without the log or a network
     Prove(prove::Args),
+    /// Legal holds: what is kept whatever the rules say
+    Hold(keeping::HoldArgs),
+    /// Destroy a person's data: fields that are kept beside an entry, or a whole entry. The log's proofs stay good
+    Redact(keeping::RedactArgs),
+    /// Apply the rules of [[retention]] now; they are applied every hour anyway
+    Retain,
     /// The last published checkpoint: keep it elsewhere, and `audit verify --checkpoint` detects any change since
     Checkpoint,
     /// The log's name and public keys, or a new key
@@ -84,6 +91,9 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
         Action::Tail(tail) => self::tail(file, tail, output),
         Action::Verify(args) => verify::run(file, args, output),
         Action::Prove(args) => prove::run(file, args, output),
+        Action::Hold(args) => keeping::hold(file, args, output),
+        Action::Redact(args) => keeping::redact(file, args, output),
+        Action::Retain => keeping::retain(file, output),
         Action::Checkpoint => key::checkpoint(file, output),
         Action::Key(args) => key::run(file, args, output),
         Action::Continue(args) => begin::continue_here(file, args, output),

@@ -75,6 +75,11 @@ pub const SECTIONS: &[SectionDoc] = &[
     section("policy", "[policy]", "Where the Cedar policies are."),
     section("limits", "[limits]", "Every limit has a default and a reason; raise one only when you met it."),
     section("audit", "[audit]", "The audit log."),
+    section(
+        "retention",
+        "[[retention]]",
+        "How long contents of the log are kept. What no rule is for is kept for ever. What is destroyed is recorded, and the log goes on to commit to it.",
+    ),
     section("approvals", "[approvals]", "Requests that wait for a reviewer."),
     section(
         "telemetry",
@@ -391,6 +396,23 @@ pub const KEYS: &[Key] = &[
         "(none)",
         "\"env:SALLYPORT_LOG_KEY\"",
         "A secret of at least 32 random bytes that seals the log's private key on the disk. Once set, it is needed at every start.",
+    ),
+    // retention
+    entry(
+        ("retention", "keep"),
+        "duration",
+        "",
+        "\"13 months\"",
+        "For how long: `90d`, `13 months` (of 31 days), `7 years` (of 366).",
+    ),
+    entry(("retention", "connection"), "text", "(all)", "\"orders-prod\"", "Entries of sessions on this connection."),
+    entry(("retention", "kinds"), "list", "(all)", "[\"request\", \"outcome\"]", "Entries of these kinds."),
+    entry(
+        ("retention", "fields"),
+        "list",
+        "(whole entries)",
+        "[\"statement\", \"parameters\"]",
+        "These fields, as far as they are kept beside their entries because of their length.",
     ),
     // approvals
     entry(("approvals", "timeout"), "duration", "\"10m\"", "\"10m\"", "Longest that a request waits."),

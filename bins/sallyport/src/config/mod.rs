@@ -20,7 +20,8 @@ pub mod units;
 pub use canonical::difference;
 pub use model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
-    ListenerProtocol, LogFormat, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
+    ListenerProtocol, LogFormat, MaskConfig, MaskWith, Retention, TargetAddress, TargetProtocol, Telemetry, TlsFiles,
+    UpstreamTls,
 };
 pub use parse::{default_file, load, parse};
 pub use problem::{Problem, Problems};

@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use super::secret::Secret;
+use audit_store::EventKind;
 use proxy_core::limits::SessionLimits;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: Limits,
     /// The audit log.
     pub audit: Audit,
+    /// How long contents of the log are kept; what no rule is for is kept for ever.
+    pub retention: Vec<Retention>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What is doubtful, but not wrong.
@@ -440,6 +443,19 @@ impl Default for Audit {
             key: None,
         }
     }
+}
+
+/// `[[retention]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// For how long.
+    pub keep: Duration,
+    /// Of sessions on this connection; `None`: all.
+    pub connection: Option<String>,
+    /// Entries of these kinds; empty: all.
+    pub kinds: Vec<EventKind>,
+    /// These fields; empty: whole entries.
+    pub fields: Vec<String>,
 }
 
 /// Forms of log lines.

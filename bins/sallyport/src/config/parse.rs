@@ -2,13 +2,14 @@
 
 use super::model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
-    ListenerProtocol, LogFormat, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
-    folder_of,
+    ListenerProtocol, LogFormat, MaskConfig, MaskWith, Retention, TargetAddress, TargetProtocol, Telemetry, TlsFiles,
+    UpstreamTls, folder_of,
 };
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
 use super::secret::{InvalidRef, Secret, SecretRef};
 use super::{canonical, rules};
+use audit_store::EventKind;
 use proxy_core::limits::SessionLimits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -79,6 +80,7 @@ pub(super) struct Parts {
     pub(super) connections: Vec<At<Connection>>,
     pub(super) classify: Vec<At<Classify>>,
     pub(super) masks: Vec<At<MaskConfig>>,
+    pub(super) retention: Vec<At<Retention>>,
 }
 
 impl Parts {
@@ -90,6 +92,7 @@ impl Parts {
             connections: all(top, "connection", |section| connection(section, source)),
             classify: all(top, "classify", classify),
             masks: all(top, "mask", |section| mask(section, source)),
+            retention: all(top, "retention", retention),
         }
     }
 
@@ -115,6 +118,7 @@ impl Parts {
             policy_dir: policy_dir.unwrap_or_else(|| source.folder.join("policies")),
             limits: limits(top),
             audit: top.table("audit", "audit").map_or_else(Audit::default, |section| audit(&section, source)),
+            retention: values(self.retention),
             telemetry: top.table("telemetry", "telemetry").map_or_else(Telemetry::default, |section| telemetry(&section)),
             warnings,
             digest: canonical::digest_of(&lines),
@@ -384,6 +388,28 @@ fn classify(section: &Section<'_, '_>) -> Option<Classify> {
     let detectors = [("email", "email"), ("card", "card"), ("iban", "iban"), ("phone", "phone"), ("ssn", "ssn"), ("ip", "ip")];
     let detect = section.one_of("detect", &detectors).map(str::to_owned);
     Some(Classify { class: class?, columns: columns?, detect })
+}
+
+fn retention(section: &Section<'_, '_>) -> Option<Retention> {
+    if !section.has("keep") {
+        section.missing("keep");
+    }
+    let keep = section.duration("keep", SECOND..=Duration::from_secs(100 * 366 * 86_400));
+    let mut kinds = Vec::new();
+    for name in section.strings("kinds").into_iter().flatten() {
+        match name.parse() {
+            Ok(kind) => kinds.push(kind),
+            Err(error) => {
+                let error: audit_store::UnknownKind = error;
+                section.problem("kinds", format!("`kinds` holds {name:?}: {error}"), "see the kinds in docs/audit.md");
+            }
+        }
+    }
+    let fields = section.strings("fields").unwrap_or_default();
+    for field in fields.iter().filter(|field| !EventKind::ALL.iter().any(|kind| kind.fields().contains(&field.as_str()))) {
+        section.problem("fields", format!("`fields` holds {field:?}, which no entry has"), "statement, parameters, facts …");
+    }
+    Some(Retention { keep: keep?, connection: section.string("connection"), kinds, fields })
 }
 
 fn column_pattern(text: &str) -> bool {

@@ -106,6 +106,17 @@ fn references(source: &Source<'_>, parts: &Parts) {
             source.problem(at.line, format!("{column:?} names a connection that is not there"), remedy);
         }
     }
+    for at in &parts.retention {
+        let Some(name) = &at.value.connection else { continue };
+        if !parts.connections.iter().any(|connection| connection.value.name == *name) {
+            let names = parts.connections.iter().map(|connection| connection.value.name.as_str());
+            let remedy = nearest(name, names).map_or_else(
+                || "name a [[connection]], or leave it out for all".to_owned(),
+                |near| format!("did you mean {near:?}?"),
+            );
+            source.problem(at.line, format!("the retention of {name:?} is of a connection that is not there"), remedy);
+        }
+    }
     for at in &parts.masks {
         if !parts.classify.iter().any(|classify| classify.value.class == at.value.class) {
             let classes = parts.classify.iter().map(|classify| classify.value.class.as_str());

@@ -5,7 +5,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Reads `250ms`, `15s`, `10m`, `1h30m`, `2d`. A number alone is refused: its unit would be a guess.
+/// Reads `250ms`, `15s`, `10m`, `1h30m`, `2d`, `13 months`, `7 years`. A month is 31 days and a year 366: nothing is kept
+/// shorter than it says. A number alone is refused: its unit would be a guess.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
@@ -15,6 +16,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
         let (number, after) = split_digits(rest)?;
+        let after = after.trim_start();
         let unit_length = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_length);
         let part = match unit {
@@ -22,7 +24,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
             "s" => Duration::from_secs(number),
             "m" | "min" => Duration::from_secs(number.checked_mul(60)?),
             "h" => Duration::from_secs(number.checked_mul(3_600)?),
-            "d" => Duration::from_secs(number.checked_mul(86_400)?),
+            "d" | "day" | "days" => Duration::from_secs(number.checked_mul(86_400)?),
+            "month" | "months" => Duration::from_secs(number.checked_mul(31 * 86_400)?),
+            "year" | "years" => Duration::from_secs(number.checked_mul(366 * 86_400)?),
             _ => return None,
         };
         total = total.checked_add(part)?;

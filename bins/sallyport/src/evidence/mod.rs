@@ -5,9 +5,11 @@
 //! ```
 
 mod files;
+mod keeper;
 mod open;
 mod publisher;
 
 pub use files::{read_proof, write_proof};
+pub use keeper::{Hold, KeepError, Keeper, Redaction, hold_value};
 pub use open::{open, open_moved, sealing};
 pub use publisher::Publisher;

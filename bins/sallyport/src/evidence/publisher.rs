@@ -70,6 +70,17 @@ impl Publisher {
         Ok(())
     }
 
+    /// Removes from what is published what was destroyed of these entries.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn rewrite(&self, range: std::ops::Range<u64>) -> Result<(), StoreError> {
+        match &self.export {
+            Some(export) => export.lock().rewrite(&self.store.reader(), range),
+            None => Ok(()),
+        }
+    }
+
     /// A round every `interval()`, until `stop`. What is the same trouble as before is said once.
     pub async fn run(self: Arc<Self>, interval: impl Fn() -> Duration, stop: CancellationToken) {
         let mut said = String::new();

@@ -17,7 +17,7 @@ use crate::admin::{self, AdminState};
 use crate::approvals::ApprovalBoard;
 use crate::cli::Failure;
 use crate::config::{self, Address, Config, ListenerProtocol};
-use crate::evidence::{self, Publisher};
+use crate::evidence::{self, Keeper, Publisher};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::telemetry;
 use crate::traces::TracedStore;
@@ -52,6 +52,7 @@ struct Gateway {
     started_with: Arc<Config>,
     store: Arc<audit_store::AuditStore>,
     publisher: Arc<Publisher>,
+    keeper: Arc<Keeper>,
     ledger: Ledger,
     engine: PolicyEngine,
     gate: Arc<Gate>,
@@ -145,6 +146,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tokio::spawn(keep_identities_fresh(gateway.clone(), stop.clone())),
         tokio::spawn(reload::heartbeat(gateway.clone(), stop.clone())),
         tokio::spawn(gateway.publisher.clone().run(checkpoint_interval(&gateway), stop.clone())),
+        tokio::spawn(retain(gateway.clone(), stop.clone())),
     ];
     wait_for_stop().await;
     drain(&gateway, &config, &workers).await;
@@ -165,6 +167,30 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Applies the rules of retention soon after the start, and every hour.
+async fn retain(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let mut pause = Duration::from_secs(60);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = Duration::from_secs(3_600);
+        let gateway = gateway.clone();
+        let rules = gateway.config().retention.clone();
+        let done = tokio::task::spawn_blocking(move || gateway.keeper.retain(&rules, now())).await;
+        match done {
+            Ok(Ok(done)) => {
+                for (rule, contents) in done.iter().filter(|(_, contents)| *contents > 0) {
+                    tracing::info!(rule, contents, "contents of the audit log were destroyed");
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "the rules of retention could not be applied"),
+            Err(error) => tracing::error!(%error, "applying the rules of retention ended badly"),
+        }
+    }
 }
 
 /// How often the log is signed, by the configuration that is active.
@@ -197,6 +223,8 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
     let metrics = Metrics::new();
     let metered: Arc<dyn Store> = Arc::new(MeteredStore::new(store.clone(), &metrics));
     let publisher = Publisher::new(store.clone(), notary, export, metrics.clone());
+    let keeper = Keeper::open(&config, store.clone(), publisher.clone());
+    let keeper = keeper.map_err(|error| Failure::finding(format!("the log's holds cannot be read: {error}")))?;
     let recorded = match tracer {
         Some(tracer) => Arc::new(TracedStore::new(metered, tracer)),
         None => metered,
@@ -205,6 +233,7 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
         ledger: Ledger::new(recorded),
         store,
         publisher,
+        keeper: Arc::new(keeper),
         engine,
         gate,
         catalogs,
@@ -234,12 +263,15 @@ fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &Cancel
     let config = gateway.config();
     let gate = gateway.gate.clone();
     let health = gateway.clone();
+    let retention = gateway.clone();
     let state = Arc::new(AdminState {
         live: gateway.registry.clone(),
         keys: gateway.gate.keys(),
         revocations: gateway.gate.revocations(),
         log: gateway.store.reader(),
         publisher: gateway.publisher.clone(),
+        keeper: gateway.keeper.clone(),
+        retention: Box::new(move || retention.config().retention.clone()),
         readings: admin::Readings::default(),
         approvals: board.clone(),
         ledger: gateway.ledger.clone(),

@@ -6,7 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Puts `content` in place of what `path` had; the disk has it when this returns. `mode` is of the new file.
-pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+///
+/// # Errors
+/// The file system's: `path` is as it was.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let fresh = Path::new(&name);

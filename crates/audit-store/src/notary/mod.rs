@@ -18,6 +18,7 @@ mod keys;
 
 use crate::entry::StoredEntry;
 use crate::store::AuditStore;
+pub use file::replace as replace_file;
 use keys::Keys;
 pub use keys::{KeyError, PublicKeys, SEALING_MIN, check_endorsement, endorsed_text};
 use parking_lot::Mutex;

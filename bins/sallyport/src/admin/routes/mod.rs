@@ -3,6 +3,7 @@
 mod approvals;
 pub(crate) mod audit;
 mod gateway;
+pub(crate) mod keeping;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod revocations;
@@ -39,6 +40,10 @@ pub(super) fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/revocations/lift", post(revocations::lift))
         .route("/api/v1/audit/entries", get(audit::entries))
         .route("/api/v1/audit/verify", get(audit::verify).post(audit::verify_expected))
+        .route("/api/v1/audit/holds", get(keeping::holds).post(keeping::hold))
+        .route("/api/v1/audit/holds/{id}/release", post(keeping::release))
+        .route("/api/v1/audit/redact", post(keeping::redact))
+        .route("/api/v1/audit/retain", post(keeping::retain))
         .route("/api/v1/audit/key", get(log::key))
         .route("/api/v1/audit/key/rotate", post(log::rotate))
         .route("/api/v1/audit/prove", get(log::prove))
