@@ -6,6 +6,8 @@
 //!            │
 //!            ├─▶ tile: which file has which hashes and entries (C2SP tlog-tiles)
 //!            └─▶ note: checkpoints, signatures, cosignatures (C2SP signed-note, tlog-checkpoint, tlog-cosignature)
+//!                  │
+//!                  └─▶ witness: what is asked of one, and what it answers (C2SP tlog-witness)
 //! ```
 //!
 //! Nothing here reads a clock, a file or a socket. Start reading at [`merkle`].
@@ -13,6 +15,7 @@
 pub mod merkle;
 pub mod note;
 pub mod tile;
+pub mod witness;
 
 pub use merkle::{Frontier, Hash, Node};
 pub use note::{Checkpoint, KeyKind, Note, NoteError, Signer, Verifier};
