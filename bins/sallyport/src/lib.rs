@@ -14,3 +14,4 @@ pub mod target;
 pub mod telemetry;
 pub mod traces;
 pub mod view;
+pub mod witness;

@@ -75,6 +75,11 @@ pub const SECTIONS: &[SectionDoc] = &[
     section("policy", "[policy]", "Where the Cedar policies are."),
     section("limits", "[limits]", "Every limit has a default and a reason; raise one only when you met it."),
     section("audit", "[audit]", "The audit log."),
+    section(
+        "witness",
+        "[[witness]]",
+        "Who cosigns the log's checkpoints, so that nobody can be shown another history: `sallyport witness` on a second machine, or anybody's that speaks C2SP tlog-witness. See witness.md.",
+    ),
     section("approvals", "[approvals]", "Requests that wait for a reviewer."),
     section(
         "telemetry",
@@ -103,6 +108,7 @@ pub const KEYS: &[Key] = &[
     entry(("", "policy"), "section", "(defaults)", "", "See `[policy]`."),
     entry(("", "limits"), "section", "(defaults)", "", "See `[limits]`."),
     entry(("", "audit"), "section", "(defaults)", "", "See `[audit]`."),
+    entry(("", "witness"), "sections", "(none)", "", "See `[[witness]]`."),
     entry(("", "approvals"), "section", "(defaults)", "", "See `[approvals]`."),
     entry(("", "telemetry"), "section", "(defaults)", "", "See `[telemetry]`."),
     // tls
@@ -371,6 +377,29 @@ pub const KEYS: &[Key] = &[
         "\"5m\"",
         "An entry when nothing happened for so long: silence can be told from absence.",
     ),
+    entry(
+        ("audit", "witnesses_min"),
+        "number",
+        "0",
+        "1",
+        "How many of the `[[witness]]` must have cosigned a checkpoint. Not more than there are.",
+    ),
+    // witness
+    entry(
+        ("witness", "key"),
+        "text",
+        "",
+        "\"witness.example+d5a1cfe3+BFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc\"",
+        "Its verifier key, as `sallyport witness --print-key` prints it. Its name is the part before the first `+`.",
+    ),
+    entry(
+        ("witness", "url"),
+        "URL",
+        "",
+        "\"https://witness.example:8444\"",
+        "Where it is asked, without `/add-checkpoint`. `http://` on this host alone.",
+    ),
+    entry(("witness", "ca"), "path", "(the system's)", "\"tls/witness-ca.pem\"", "Certificates that are trusted for it, PEM."),
     // approvals
     entry(("approvals", "timeout"), "duration", "\"10m\"", "\"10m\"", "Longest that a request waits."),
     entry(("approvals", "held_max"), "number", "1000", "1000", "Requests that wait at once. More are refused."),

@@ -37,6 +37,8 @@ pub struct Config {
     pub limits: Limits,
     /// The audit log.
     pub audit: Audit,
+    /// Who cosigns its checkpoints; at least [`Audit::witnesses_min`].
+    pub witnesses: Vec<WitnessConfig>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What is doubtful, but not wrong.
@@ -415,12 +417,25 @@ pub struct Audit {
     pub min_free: u64,
     /// Longest silence.
     pub heartbeat: Duration,
+    /// How many witnesses must have cosigned a checkpoint.
+    pub witnesses_min: usize,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { durability: Durability::Write, min_free: 1 << 30, heartbeat: Duration::from_secs(300) }
+        Self { durability: Durability::Write, min_free: 1 << 30, heartbeat: Duration::from_secs(300), witnesses_min: 0 }
     }
+}
+
+/// `[[witness]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessConfig {
+    /// Its key, of the kind that cosigns.
+    pub key: tlog::Verifier,
+    /// Where it is asked: what stands before `/add-checkpoint`, without a slash at its end.
+    pub url: String,
+    /// CA bundle; `None`: the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// Forms of log lines.
