@@ -200,7 +200,7 @@ fn make_key(path: &Path, name: &str) -> Result<Signer, FolderError> {
     let signer = signer(name, bytes.expose()).ok_or_else(|| FolderError::Name(name.to_owned()))?;
     // The verifier key's text is NAME+ID+BASE64, with the public key.
     let verifier = signer.verifier().to_string();
-    let id = verifier.splitn(3, '+').nth(1).unwrap_or_default();
+    let id = verifier.split('+').nth(1).unwrap_or_default();
     let text = SecretBytes::new(format!("{KEY_PREFIX}{name}+{id}+{}\n", BASE64.encode(bytes.expose())).into_bytes());
     write(path, text.expose()).map_err(io_error(path))?;
     Ok(signer)
