@@ -95,8 +95,12 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder where it is missing, for this user alone, and takes it.
-    pub(super) fn open(dir: &Path) -> Result<Self, FolderError> {
+    /// Makes the folder where it is missing, for this user alone, and takes it. Nothing is made for a key without a name.
+    pub(super) fn open(dir: &Path, name: Option<&str>) -> Result<Self, FolderError> {
+        let key = dir.join("key");
+        if name.is_none() && !key.try_exists().map_err(io_error(&key))? {
+            return Err(FolderError::NoKey(dir.to_owned()));
+        }
         let logs = dir.join("logs");
         DirBuilder::new().recursive(true).mode(0o700).create(&logs).map_err(io_error(&logs))?;
         sync_dir(dir).map_err(io_error(dir))?;
@@ -126,7 +130,7 @@ impl Folder {
     /// The key of the witness of a folder that may be in use. One that is not there is made.
     pub(super) fn key_of(dir: &Path, name: Option<&str>) -> Result<Signer, FolderError> {
         let path = dir.join("key");
-        if path.try_exists().map_err(io_error(&path))? { Self::read_key(path, name) } else { Self::open(dir)?.key(name) }
+        if path.try_exists().map_err(io_error(&path))? { Self::read_key(path, name) } else { Self::open(dir, name)?.key(name) }
     }
 
     fn read_key(path: PathBuf, name: Option<&str>) -> Result<Signer, FolderError> {

@@ -64,7 +64,7 @@ impl Witness {
     /// # Errors
     /// [`FolderError`]: above all, that something in it is not as this witness left it.
     pub fn open(dir: &Path, name: Option<&str>, keys: &[Verifier], seconds: u64) -> Result<Self, FolderError> {
-        let folder = Folder::open(dir)?;
+        let folder = Folder::open(dir, name)?;
         let signer = folder.key(name)?;
         let mut logs: BTreeMap<String, Log> = BTreeMap::new();
         for key in keys {
