@@ -99,8 +99,25 @@ ours() {
   our_client "sallyport witness" "$port" "$(first_line "$SCRATCH/ours.out")"
 }
 
+# durable: in the order of its system calls, the file is synced, renamed, and its folder synced, and then it is answered. A
+# log's file was written once before, when the witness first knew of the log.
+durable() {
+  local port calls=$SCRATCH/calls
+  if ! strace -o /dev/null true 2>/dev/null; then echo "skip sallyport witness: on the disk before the answer: strace is not here, or may not trace"; return; fi
+  port=$(free_port)
+  start traced "$port" strace -D -f -s 32 -e trace=openat,fsync,rename,renameat,renameat2,write,writev,sendto,sendmsg -o "$calls" \
+    "$SALLYPORT" witness --dir "$SCRATCH/traced" --name traced.example --address "127.0.0.1:$port" --log "$("$CLIENT" key)"
+  "$CLIENT" cosign "http://127.0.0.1:$port" "$(first_line "$SCRATCH/traced.out")" 9 >/dev/null
+  stop_process "$PID"
+  if awk '/openat\(.*\.tmp".*O_CREAT/ { opened = NR } /fsync/ { synced = NR } /rename.*\.note"/ { renames++; renamed = NR; file = synced > opened }
+    /HTTP\/1\.1 200/ { answered = NR; exit } END { exit !(renames == 2 && file && synced > renamed && answered > synced) }' "$calls"; then
+    report "sallyport witness: on the disk before the answer"
+  else report "sallyport witness: on the disk before the answer" "$(grep -nE 'fsync|rename|HTTP' "$calls" | tail -n 12 | tr '\n' ' ')"; fi
+}
+
 build
 their_client
+durable
 ours
 litewitness
 transparency_dev

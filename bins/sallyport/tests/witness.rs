@@ -1,6 +1,8 @@
 //! `sallyport witness` as a process: what it prints, what it refuses, and what is left when it is killed.
 #![allow(missing_docs, reason = "a test")]
 
+use sallyport::config::WitnessConfig;
+use sallyport::witness::Witnesses;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -66,11 +68,15 @@ fn free_port() -> u16 {
 }
 
 fn start(dir: &Path, log: &Log) -> Running {
+    start_on("127.0.0.1", dir, log, &[])
+}
+
+fn start_on(ip: &str, dir: &Path, log: &Log, more: &[&str]) -> Running {
     let port = free_port();
-    let (address, key) = (format!("127.0.0.1:{port}"), log.signer.verifier().to_string());
+    let (address, key) = (format!("{ip}:{port}"), log.signer.verifier().to_string());
     let dir = dir.display().to_string();
     let arguments = ["--dir", &dir, "--name", "witness.example", "--address", &address, "--log", &key];
-    let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command(&[&arguments[..], more].concat()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let key = Verifier::parse(line.trim_end()).unwrap();
@@ -125,6 +131,35 @@ fn what_was_answered_before_a_kill_is_known_after_it() {
         }
     }
     assert!(answered > 0 && keys.iter().all(|key| *key == keys[0]), "{answered}");
+}
+
+#[test]
+fn with_a_certificate_it_speaks_tls_on_any_address() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), Log::new(9));
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("w.pem"), made.cert.pem()).unwrap();
+    std::fs::write(path("w.key"), made.signing_key.serialize_pem()).unwrap();
+    let tls = ["--certificate", &path("w.pem"), "--private-key", &path("w.key")];
+    let running = start_on("0.0.0.0", &dir.path().join("w"), &log, &tls);
+    let config = WitnessConfig {
+        key: running.key.clone(),
+        url: format!("https://localhost:{}", running.port),
+        ca: Some(dir.path().join("w.pem")),
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let witnesses = Witnesses::new(&[config], 1).unwrap();
+    let text = log.text(9);
+    let note = format!("{text}\n{}", log.signer.sign(&text, 0));
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let sum = runtime.block_on(witnesses.cosign(&note, |_, _| Some(Vec::new())));
+        if sum.enough {
+            break;
+        }
+        assert!(Instant::now() < until, "{sum:?}");
+    }
+    assert_eq!(answer(send(running.port, &log.request(9, 9))).0, 0, "and nothing else");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Witnesses {
     /// seconds). `proof`: as in [`WitnessClient::cosign`].
     ///
     /// Call it with checkpoints of one log in the order of their sizes, one call at a time: a witness that has cosigned a
-    /// later one is ahead of an earlier one.
+    /// later one is ahead of an earlier one. `note` has the log's signatures alone: each call adds the cosignatures anew.
     pub async fn cosign(&self, note: &str, proof: impl Fn(u64, u64) -> Option<Vec<Hash>> + Sync) -> Cosigned {
         let mut answers: Vec<Option<Result<String, WitnessError>>> = vec![None; self.all.len()];
         let mut asked: FuturesUnordered<_> = self.all.iter().enumerate().map(|(at, one)| one.ask(at, note, &proof)).collect();

@@ -48,7 +48,7 @@ impl Default for Timeouts {
 /// The TLS settings for the next connection: asked each time, so that a new certificate is used at once.
 pub type TlsSettings = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
-/// Serves a witness until `stop`. `tls`: none, and HTTP is spoken in the clear.
+/// Serves a witness until `stop`; what is being answered then is answered. `tls`: none, and HTTP is spoken in the clear.
 pub async fn serve(
     witness: Arc<Witness>,
     listener: TcpListener,
@@ -56,11 +56,13 @@ pub async fn serve(
     timeouts: Timeouts,
     stop: CancellationToken,
 ) {
+    // Each connection has a sender, and nothing is ever sent: once all are gone, so are the connections.
+    let (alive, mut ended) = tokio::sync::mpsc::channel::<Infallible>(1);
     accept_all(
         &stop,
         || listener.accept(),
         |(stream, _), permit| {
-            let (witness, tls, stop) = (Arc::clone(&witness), tls.clone(), stop.clone());
+            let (witness, tls, stop, alive) = (Arc::clone(&witness), tls.clone(), stop.clone(), alive.clone());
             async move {
                 let _ = stream.set_nodelay(true);
                 let all = async {
@@ -71,11 +73,13 @@ pub async fn serve(
                     }
                 };
                 let _ = tokio::time::timeout(timeouts.connection, all).await;
-                drop(permit);
+                drop((permit, alive));
             }
         },
     )
     .await;
+    drop(alive);
+    let _ = tokio::time::timeout(STOP_TIMEOUT, ended.recv()).await;
 }
 
 async fn connection<S>(witness: Arc<Witness>, stream: S, timeouts: Timeouts, stop: &CancellationToken)

@@ -155,6 +155,20 @@ async fn what_a_witness_knows_is_remembered() {
     assert_eq!(*asked.lock(), [(0, 5), (5, 9), (9, 9), (9, 20)]);
 }
 
+/// The connection is kept for the next checkpoint; one that the witness has closed meanwhile is no failure.
+#[tokio::test]
+async fn a_connection_that_was_closed_is_made_anew() {
+    let log = Log::new(0, 64);
+    let short = Timeouts { head: Duration::from_millis(200), ..Timeouts::default() };
+    let served = Served::start(&log, short).await;
+    let witnesses = Witnesses::new(&[served.config()], 1).unwrap();
+    for size in [5, 9, 20] {
+        let sum = witnesses.cosign(&log.note(size), |old, new| log.proof(old, new)).await;
+        assert!(sum.enough, "{size}: {sum:?}");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_witness_behind_tls_is_known_by_its_certificate() {
     let (log, dir) = (Log::new(0, 64), tempfile::tempdir().unwrap());

@@ -1,9 +1,13 @@
 //! A witness and whoever asks it.
 
-use super::super::server::Timeouts;
-use super::{Log, Served, exchange, post};
+use super::super::server::{Timeouts, serve};
+use super::{Log, Served, exchange, open, post};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tlog::witness::REQUEST_MAX;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 const SHORT: Timeouts =
     Timeouts { head: Duration::from_millis(300), body: Duration::from_millis(300), connection: Duration::from_millis(900) };
@@ -66,17 +70,37 @@ async fn what_is_too_long_is_not_read() {
     let longest = format!("{}\n", "x".repeat(REQUEST_MAX - 1));
     assert_eq!(post(served.address, &longest).await.0, 400, "the longest is read");
     assert_eq!(post(served.address, &format!("{longest}x")).await.0, 413);
-    let chunks = format!(
-        "POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ntransfer-encoding: chunked\r\n\r\n{}",
-        "1000\r\n".to_owned() + &"x".repeat(0x1000) + "\r\n"
-    )
-    .repeat(1);
+    let chunks = "POST /add-checkpoint HTTP/1.1\r\nhost: w\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
     let more = format!("1000\r\n{}\r\n", "x".repeat(0x1000)).repeat(17);
     let answer = exchange(served.address, format!("{chunks}{more}0\r\n\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     let head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(64 << 10));
     let answer = exchange(served.address, head.as_bytes()).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_being_answered_when_it_stops_is_answered() {
+    let (log, dir) = (Log::new(0, 64), tempfile::tempdir().unwrap());
+    let witness = Arc::new(open(dir.path(), &log));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let served = tokio::spawn(serve(witness, listener, None, Timeouts::default(), stop.clone()));
+    let body = log.request(0, 9);
+    let (first, rest) = body.split_at(20);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!("POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: {}\r\n\r\n{first}", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stop.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!served.is_finished(), "it waits for the rest");
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    served.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err(), "and nobody is let in");
 }
 
 #[tokio::test]
