@@ -15,3 +15,4 @@ pub mod target;
 pub mod telemetry;
 pub mod traces;
 pub mod view;
+pub mod witness;

@@ -5,8 +5,10 @@
 //!  leaf ─▶ merkle: hashes, audit paths, consistency (RFC 6962)
 //!            │
 //!            ├─▶ tile: which file has which hashes and entries (C2SP tlog-tiles)
-//!            ├─▶ note: checkpoints, signatures, cosignatures (C2SP signed-note, tlog-checkpoint, tlog-cosignature)
-//!            └─▶ proof: one entry with its path and a checkpoint, for somebody without a network (C2SP tlog-proof)
+//!            ├─▶ proof: one entry with its path and a checkpoint, for somebody without a network (C2SP tlog-proof)
+//!            └─▶ note: checkpoints, signatures, cosignatures (C2SP signed-note, tlog-checkpoint, tlog-cosignature)
+//!                  │
+//!                  └─▶ witness: what is asked of one, and what it answers (C2SP tlog-witness)
 //! ```
 //!
 //! Nothing here reads a clock, a file or a socket. Start reading at [`merkle`].
@@ -15,6 +17,7 @@ pub mod merkle;
 pub mod note;
 pub mod proof;
 pub mod tile;
+pub mod witness;
 
 pub use merkle::{Frontier, Hash, Node};
 pub use note::{Checkpoint, KeyKind, Note, NoteError, Signer, Verifier};

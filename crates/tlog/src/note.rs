@@ -262,6 +262,13 @@ impl Note {
         }
         if verified.is_empty() { Err(NoteError::Unsigned) } else { Ok(verified) }
     }
+
+    /// The first signature line that bears the name and id of `key`, with its newline. It holds if [`Note::verify`] says so.
+    #[must_use]
+    pub fn line_of(&self, key: &Verifier) -> Option<String> {
+        let (name, id, signature) = self.signatures.iter().find(|(name, id, _)| key.name == *name && key.id == *id)?;
+        Some(format!("— {name} {}\n", BASE64.encode([&id[..], signature].concat())))
+    }
 }
 
 /// What a log commits to.

@@ -132,7 +132,7 @@ async fn looks_like_tls(stream: &tokio::net::TcpStream) -> bool {
 }
 
 /// Accepts until `stop`, one task for each connection, at most [`CONNECTIONS_MAX`] at once.
-async fn accept_all<A, F, S, T>(stop: &CancellationToken, accept: impl Fn() -> A, serve: F)
+pub(crate) async fn accept_all<A, F, S, T>(stop: &CancellationToken, accept: impl Fn() -> A, serve: F)
 where
     A: Future<Output = io::Result<S>>,
     F: Fn(S, OwnedSemaphorePermit) -> T,
@@ -151,7 +151,7 @@ where
                     tokio::spawn(serve(stream, permit));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection to the admin API was not accepted");
+                    tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

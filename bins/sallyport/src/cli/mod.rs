@@ -17,6 +17,7 @@ mod remote;
 mod revocations;
 mod serve;
 mod sessions;
+mod witness;
 
 use crate::config::{self, Config, Problems};
 use clap::{Parser, Subcommand};
@@ -69,6 +70,8 @@ pub enum Command {
     Policy(policy::Args),
     /// A recorded conversation, one line for each frame
     Inspect(inspect::Args),
+    /// Run a witness of transparency logs, on a second machine
+    Witness(witness::Args),
     /// Whether the gateway can serve
     Healthcheck(healthcheck::Args),
     /// Print a reference in Markdown, from the code
@@ -154,6 +157,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Sessions(args) => sessions::run(&cli.config, &args, output),
         Command::Audit(args) => audit::run(&cli.config, &args, output),
         Command::Inspect(args) => inspect::run(&args, output),
+        Command::Witness(args) => witness::run(&args, output),
         Command::Healthcheck(args) => healthcheck::run(&cli.config, &args, output),
         Command::Reference(args) => reference::run(&args, output),
     }

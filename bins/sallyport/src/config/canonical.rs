@@ -33,7 +33,7 @@ fn walk(path: &str, table: &DeTable<'_>, lines: &mut Vec<String>) {
 
 /// What tells one table of a list from the others, so that moving it is no difference.
 fn label(table: &DeTable<'_>, number: usize) -> String {
-    ["name", "address", "class"]
+    ["name", "address", "class", "url"]
         .iter()
         .find_map(|key| table.get(*key).and_then(|value| value.get_ref().as_str()))
         .map_or_else(|| number.to_string(), str::to_owned)

@@ -80,6 +80,11 @@ pub const SECTIONS: &[SectionDoc] = &[
         "[[retention]]",
         "How long contents of the log are kept. What no rule is for is kept for ever. What is destroyed is recorded, and the log goes on to commit to it.",
     ),
+    section(
+        "witness",
+        "[[witness]]",
+        "Who cosigns the log's checkpoints, so that nobody can be shown another history: `sallyport witness` on a second machine, or anybody's that speaks C2SP tlog-witness. See witness.md.",
+    ),
     section("approvals", "[approvals]", "Requests that wait for a reviewer."),
     section(
         "telemetry",
@@ -105,9 +110,11 @@ pub const KEYS: &[Key] = &[
     entry(("", "connection"), "sections", "(none)", "", "See `[[connection]]`."),
     entry(("", "classify"), "sections", "(none)", "", "See `[[classify]]`."),
     entry(("", "mask"), "sections", "(none)", "", "See `[[mask]]`."),
+    entry(("", "retention"), "sections", "(none)", "", "See `[[retention]]`."),
     entry(("", "policy"), "section", "(defaults)", "", "See `[policy]`."),
     entry(("", "limits"), "section", "(defaults)", "", "See `[limits]`."),
     entry(("", "audit"), "section", "(defaults)", "", "See `[audit]`."),
+    entry(("", "witness"), "sections", "(none)", "", "See `[[witness]]`."),
     entry(("", "approvals"), "section", "(defaults)", "", "See `[approvals]`."),
     entry(("", "telemetry"), "section", "(defaults)", "", "See `[telemetry]`."),
     // tls
@@ -397,6 +404,13 @@ pub const KEYS: &[Key] = &[
         "\"env:SALLYPORT_LOG_KEY\"",
         "A secret of at least 32 random bytes that seals the log's private key on the disk. Once set, it is needed at every start.",
     ),
+    entry(
+        ("audit", "witnesses_min"),
+        "number",
+        "0",
+        "1",
+        "How many of the `[[witness]]` must have cosigned a checkpoint. Not more than there are.",
+    ),
     // retention
     entry(
         ("retention", "keep"),
@@ -414,6 +428,22 @@ pub const KEYS: &[Key] = &[
         "[\"statement\", \"parameters\"]",
         "These fields, as far as they are kept beside their entries because of their length.",
     ),
+    // witness
+    entry(
+        ("witness", "key"),
+        "text",
+        "",
+        "\"witness.example+d5a1cfe3+BFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc\"",
+        "Its verifier key, as `sallyport witness --print-key` prints it. Its name is the part before the first `+`.",
+    ),
+    entry(
+        ("witness", "url"),
+        "URL",
+        "",
+        "\"https://witness.example:8444\"",
+        "Where it is asked, without `/add-checkpoint`. `http://` on this host alone.",
+    ),
+    entry(("witness", "ca"), "path", "(the system's)", "\"tls/witness-ca.pem\"", "Certificates that are trusted for it, PEM."),
     // approvals
     entry(("approvals", "timeout"), "duration", "\"10m\"", "\"10m\"", "Longest that a request waits."),
     entry(("approvals", "held_max"), "number", "1000", "1000", "Requests that wait at once. More are refused."),

@@ -16,12 +16,13 @@ mod secret;
 #[cfg(test)]
 mod tests;
 pub mod units;
+mod witness;
 
 pub use canonical::difference;
 pub use model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
     ListenerProtocol, LogFormat, MaskConfig, MaskWith, Retention, TargetAddress, TargetProtocol, Telemetry, TlsFiles,
-    UpstreamTls,
+    UpstreamTls, WitnessConfig,
 };
 pub use parse::{default_file, load, parse};
 pub use problem::{Problem, Problems};

@@ -40,6 +40,8 @@ pub struct Config {
     pub audit: Audit,
     /// How long contents of the log are kept; what no rule is for is kept for ever.
     pub retention: Vec<Retention>,
+    /// Who cosigns its checkpoints; at least [`Audit::witnesses_min`].
+    pub witnesses: Vec<WitnessConfig>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What is doubtful, but not wrong.
@@ -430,6 +432,8 @@ pub struct Audit {
     pub export: bool,
     /// What the log's private key is sealed with; `None`: nothing.
     pub key: Option<Secret>,
+    /// How many witnesses must have cosigned a checkpoint.
+    pub witnesses_min: usize,
 }
 
 impl Default for Audit {
@@ -441,6 +445,7 @@ impl Default for Audit {
             checkpoint: Duration::from_secs(5),
             export: true,
             key: None,
+            witnesses_min: 0,
         }
     }
 }
@@ -456,6 +461,17 @@ pub struct Retention {
     pub kinds: Vec<EventKind>,
     /// These fields; empty: whole entries.
     pub fields: Vec<String>,
+}
+
+/// `[[witness]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessConfig {
+    /// Its key, of the kind that cosigns.
+    pub key: tlog::Verifier,
+    /// Where it is asked: what stands before `/add-checkpoint`, without a slash at its end.
+    pub url: String,
+    /// CA bundle; `None`: the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// Forms of log lines.

@@ -3,12 +3,12 @@
 use super::model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
     ListenerProtocol, LogFormat, MaskConfig, MaskWith, Retention, TargetAddress, TargetProtocol, Telemetry, TlsFiles,
-    UpstreamTls, folder_of,
+    UpstreamTls, WitnessConfig, folder_of,
 };
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
 use super::secret::{InvalidRef, Secret, SecretRef};
-use super::{canonical, rules};
+use super::{canonical, rules, witness};
 use audit_store::EventKind;
 use proxy_core::limits::SessionLimits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -81,6 +81,9 @@ pub(super) struct Parts {
     pub(super) classify: Vec<At<Classify>>,
     pub(super) masks: Vec<At<MaskConfig>>,
     pub(super) retention: Vec<At<Retention>>,
+    /// With the line of `witnesses_min`.
+    pub(super) audit: At<Audit>,
+    pub(super) witnesses: Vec<At<WitnessConfig>>,
 }
 
 impl Parts {
@@ -93,6 +96,10 @@ impl Parts {
             classify: all(top, "classify", classify),
             masks: all(top, "mask", |section| mask(section, source)),
             retention: all(top, "retention", retention),
+            audit: top
+                .table("audit", "audit")
+                .map_or_else(|| At { line: 0, value: Audit::default() }, |section| audit(&section, source)),
+            witnesses: all(top, "witness", witness::witness),
         }
     }
 
@@ -117,8 +124,9 @@ impl Parts {
             masks: values(self.masks),
             policy_dir: policy_dir.unwrap_or_else(|| source.folder.join("policies")),
             limits: limits(top),
-            audit: top.table("audit", "audit").map_or_else(Audit::default, |section| audit(&section, source)),
+            audit: self.audit.value,
             retention: values(self.retention),
+            witnesses: values(self.witnesses),
             telemetry: top.table("telemetry", "telemetry").map_or_else(Telemetry::default, |section| telemetry(&section)),
             warnings,
             digest: canonical::digest_of(&lines),
@@ -210,7 +218,7 @@ fn issuer(section: &Section<'_, '_>, source: &Source<'_>) -> Option<Issuer> {
             tenants,
         });
     }
-    let issuer = section.required("issuer").filter(|url| web_address(section, "issuer", url));
+    let issuer = section.required("issuer").filter(|url| web_address(section, "issuer", url, KEYS_IN_THE_CLEAR));
     if !section.has("audience") {
         section.missing("audience");
     }
@@ -220,7 +228,7 @@ fn issuer(section: &Section<'_, '_>, source: &Source<'_>) -> Option<Issuer> {
         Some(text) => match text.strip_prefix("file:") {
             Some(path) => KeySource::File(source.folder.join(path)),
             None => {
-                web_address(section, "jwks", &text);
+                web_address(section, "jwks", &text, KEYS_IN_THE_CLEAR);
                 KeySource::Url(text)
             }
         },
@@ -234,8 +242,10 @@ fn issuer(section: &Section<'_, '_>, source: &Source<'_>) -> Option<Issuer> {
     Some(Issuer { name: name?, kind, issuer: issuer?, audiences: audiences?, keys, roles_claim, tenants })
 }
 
-/// Whether a URL is one from which keys may be fetched: HTTPS, or HTTP on this host.
-fn web_address(section: &Section<'_, '_>, name: &str, url: &str) -> bool {
+const KEYS_IN_THE_CLEAR: &str = "http:// is accepted on this host alone: keys fetched in the clear could be anybody's";
+
+/// Whether a URL is one that may be asked for what must not be anybody's: HTTPS, or HTTP on this host.
+pub(super) fn web_address(section: &Section<'_, '_>, name: &str, url: &str, why: &str) -> bool {
     let plain = url.strip_prefix("http://").map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
     let local = plain.is_some_and(|authority| {
         let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
@@ -243,11 +253,7 @@ fn web_address(section: &Section<'_, '_>, name: &str, url: &str) -> bool {
     });
     let good = local || url.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
     if !good {
-        section.problem(
-            name,
-            format!("`{name}` is not an https:// URL: {url:?}"),
-            "http:// is accepted on this host alone: keys fetched in the clear could be anybody's",
-        );
+        section.problem(name, format!("`{name}` is not an https:// URL: {url:?}"), why);
     }
     good
 }
@@ -485,7 +491,7 @@ fn set<T>(slot: &mut T, value: Option<T>) {
     }
 }
 
-fn audit(section: &Section<'_, '_>, source: &Source<'_>) -> Audit {
+fn audit(section: &Section<'_, '_>, source: &Source<'_>) -> At<Audit> {
     let mut audit = Audit::default();
     set(&mut audit.durability, section.one_of("durability", &[("write", Durability::Write), ("sync", Durability::Sync)]));
     set(&mut audit.min_free, section.size("min_free", 0..=(1 << 50)));
@@ -493,7 +499,8 @@ fn audit(section: &Section<'_, '_>, source: &Source<'_>) -> Audit {
     set(&mut audit.checkpoint, section.duration("checkpoint", SECOND..=Duration::from_secs(3_600)));
     set(&mut audit.export, section.boolean("export"));
     audit.key = secret(section, "key", source);
-    audit
+    set(&mut audit.witnesses_min, section.count("witnesses_min", 0..=100));
+    At { line: section.line_of("witnesses_min"), value: audit }
 }
 
 fn telemetry(section: &Section<'_, '_>) -> Telemetry {

@@ -277,6 +277,11 @@ impl<'s, 'a> Section<'s, 'a> {
         Some(Self::open(self.source, section, table, value.span()))
     }
 
+    /// How many tables the list of that name has, whatever is wrong with them.
+    pub(super) fn tables_written(&self, name: &str) -> usize {
+        self.get(name).and_then(|value| value.get_ref().as_array()).map_or(0, |list| list.len())
+    }
+
     /// A list of tables within this one (`[[name]]`).
     pub(super) fn tables(&self, name: &str, section: &'static str) -> Vec<Self> {
         let Some(value) = self.get(name) else { return Vec::new() };

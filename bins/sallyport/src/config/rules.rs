@@ -13,7 +13,10 @@ pub(super) fn check(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) -
     unique(source, "listener", "address", &parts.listeners, |listener| listener.address.to_string());
     unique(source, "mask", "class", &parts.masks, |mask| mask.class.clone());
     unique(source, "issuer", "issuer", &parts.issuers, |issuer| issuer.issuer.clone());
+    unique(source, "witness", "name", &parts.witnesses, |witness| witness.key.name().to_owned());
+    unique(source, "witness", "url", &parts.witnesses, |witness| witness.url.clone());
     listeners(source, top, parts);
+    witnesses(source, top, parts);
     issuers(source, parts);
     references(source, parts);
     warnings(parts)
@@ -68,6 +71,16 @@ fn listeners(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) {
                 remedy,
             );
         }
+    }
+}
+
+fn witnesses(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) {
+    let (wanted, there) = (parts.audit.value.witnesses_min, parts.witnesses.len());
+    // A [[witness]] that is wrong has been reported: it is not missing as well.
+    let written = top.tables_written("witness");
+    if wanted > there.max(written) {
+        let what = format!("`witnesses_min` is {wanted}, and there are {there} [[witness]]");
+        source.problem(parts.audit.line, what, "add a [[witness]], or lower it: no checkpoint could ever have so many");
     }
 }
 

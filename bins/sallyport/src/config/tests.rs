@@ -242,3 +242,46 @@ fn addresses_of_targets() {
     let socket = with("unix:/run/postgresql:5433").unwrap().connections[0].address.socket();
     assert_eq!(socket.as_deref(), Some(Path::new("/run/postgresql/.s.PGSQL.5433")));
 }
+
+const WITNESS: &str = r#"
+[audit]
+witnesses_min = 1
+
+[[witness]]
+key = "witness.example+d5a1cfe3+BFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc"
+url = "https://witness.example:8444/a/"
+ca = "witness.pem"
+"#;
+
+#[test]
+fn witnesses_have_a_key_and_a_place() {
+    let config = read(&format!("{MINIMAL}{WITNESS}")).unwrap();
+    let [witness] = &config.witnesses[..] else { panic!("{:?}", config.witnesses) };
+    assert_eq!((witness.key.name(), &*witness.url), ("witness.example", "https://witness.example:8444/a"));
+    assert_eq!(witness.ca.as_deref(), Some(Path::new("/etc/sallyport/witness.pem")));
+    assert_eq!(config.audit.witnesses_min, 1);
+    assert!(read(MINIMAL).unwrap().witnesses.is_empty());
+    let moved = read(&format!("{MINIMAL}{}", WITNESS.replace("8444", "8445"))).unwrap();
+    assert_ne!(moved.digest, config.digest);
+    assert_eq!(difference(&config.lines, &moved.lines).len(), 6, "another witness, with its three values");
+}
+
+#[test]
+fn a_witness_that_could_never_be_believed_is_refused() {
+    let with = |from: &str, to: &str| problem(&format!("{MINIMAL}{}", WITNESS.replace(from, to)));
+    assert!(with("d5a1cfe3", "d5a1cfe4").1.contains("its id is not that of its name and key"));
+    let log = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    let key = "witness.example+d5a1cfe3+BFDYWOCYXsx/YEGKrwzFq1h/QsJXCohAlanozKzQ9lRc";
+    assert!(with(key, log).1.contains("a log's key, that of PeterNeumann"));
+    assert!(with("https://", "http://").1.contains("could answer that the log was forked"));
+    for url in
+        ["https://witness.example/?a", "https://a@witness.example", "https://witness.example/#a", "https://witness.example/ a"]
+    {
+        assert!(with("https://witness.example:8444/a/", url).1.contains("more than a host and a path"), "{url}");
+    }
+    let (line, text) = with("witnesses_min = 1", "witnesses_min = 2");
+    assert!(line == 8 && text.contains("`witnesses_min` is 2, and there are 1 [[witness]]"), "{line}: {text}");
+    let again = WITNESS.split_once("[[witness]]").unwrap().1;
+    let other = format!("[[witness]]{}", again.replace("8444", "8445"));
+    assert!(problem(&format!("{MINIMAL}{WITNESS}{other}")).1.contains("is there twice"));
+}

@@ -11,7 +11,7 @@ mod credential;
 pub mod parts;
 mod reload;
 mod restart;
-mod tls;
+pub(crate) mod tls;
 
 use crate::admin::{self, AdminState};
 use crate::approvals::ApprovalBoard;
@@ -356,7 +356,7 @@ fn start_workers(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>) -> Result<W
     Workers::start(threads, listeners, &services).map_err(|error| Failure::finding(error.to_string()))
 }
 
-async fn wait_for_stop() {
+pub(crate) async fn wait_for_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;

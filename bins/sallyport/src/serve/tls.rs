@@ -17,7 +17,7 @@ struct Loaded {
 }
 
 /// The certificate in use.
-pub(super) struct Certificates {
+pub(crate) struct Certificates {
     files: Option<TlsFiles>,
     loaded: RwLock<Option<Arc<Loaded>>>,
 }
@@ -51,7 +51,7 @@ fn load(files: &TlsFiles) -> Result<Loaded, String> {
 }
 
 impl Certificates {
-    pub(super) fn load(files: Option<&TlsFiles>) -> Result<Self, String> {
+    pub(crate) fn load(files: Option<&TlsFiles>) -> Result<Self, String> {
         let loaded = files.map(load).transpose()?.map(Arc::new);
         Ok(Self { files: files.cloned(), loaded: RwLock::new(loaded) })
     }
@@ -60,12 +60,12 @@ impl Certificates {
         self.loaded.read().as_ref().map(|loaded| loaded.postgres.clone())
     }
 
-    pub(super) fn admin(&self) -> Option<Arc<ServerConfig>> {
+    pub(crate) fn admin(&self) -> Option<Arc<ServerConfig>> {
         self.loaded.read().as_ref().map(|loaded| loaded.admin.clone())
     }
 
     /// Loads the files again if they changed: `Some` says how it went. On an error the old certificate stays.
-    pub(super) fn reload_if_changed(&self) -> Option<Result<(), String>> {
+    pub(crate) fn reload_if_changed(&self) -> Option<Result<(), String>> {
         let files = self.files.as_ref()?;
         let changed = self.loaded.read().as_ref().is_none_or(|loaded| loaded.changed != modified(files));
         changed.then(|| {

@@ -29,7 +29,7 @@ pub enum TlsSetupError {
     #[error("{file} holds a certificate that cannot be used: {why}", file = .0.display(), why = .1)]
     BadCertificate(PathBuf, String),
     /// The system trusts no CA.
-    #[error("the system's CA certificates cannot be found; install ca-certificates, or set `ca` of the connection")]
+    #[error("the system's CA certificates cannot be found; install ca-certificates, or set `ca`")]
     NoSystemRoots,
 }
 
@@ -45,15 +45,17 @@ pub fn client_config(connection: &Connection) -> Result<Option<Arc<ClientConfig>
             let verifier = Arc::new(Unverified::new(builder.crypto_provider().signature_verification_algorithms));
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         }
-        UpstreamTls::VerifyFull => {
-            let roots = match &connection.ca {
-                Some(bundle) => bundled_roots(bundle)?,
-                None => system_roots()?,
-            };
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
+        UpstreamTls::VerifyFull => builder.with_root_certificates(roots(connection.ca.as_deref())?).with_no_client_auth(),
     };
     Ok(Some(Arc::new(config)))
+}
+
+/// The certificates of a bundle; without one, the system's.
+///
+/// # Errors
+/// [`TlsSetupError`].
+pub(crate) fn roots(bundle: Option<&Path>) -> Result<RootCertStore, TlsSetupError> {
+    bundle.map_or_else(system_roots, bundled_roots)
 }
 
 fn bundled_roots(file: &Path) -> Result<RootCertStore, TlsSetupError> {
