@@ -432,6 +432,16 @@ fn facts(r: &mut Reader<'_>) -> Result<Facts, DecodeError> {
     })
 }
 
+/// The content of a request's facts by itself.
+pub(crate) fn facts_alone(bytes: &[u8]) -> Result<Facts, DecodeError> {
+    message(bytes, facts)
+}
+
+/// The content of a list of texts by itself.
+pub(crate) fn list_alone(bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
+    message(bytes, |r| r.list(1))
+}
+
 fn operation(r: &mut Reader<'_>) -> Result<Operation, DecodeError> {
     Ok(Operation {
         action: r.text(1)?,

@@ -3,7 +3,7 @@
 //! ```text
 //!  Ledger ──append──▶ AuditStore ──one write──▶ journal ──move thread──▶ RocksDB: entries, payload
 //!                        │                         │                       ▲         │
-//!                        └── index thread ─────────│───────────────────────┘         │ sessions, by_session, find (derived)
+//!                        └── index thread ─────────│───────────────────────┘         │ sessions, by_session, find (derived; `find/mod.rs`)
 //!  command line ──open_read_only──▶ Reader ◀───────┴─────────────────────────────────┘
 //! ```
 //!
@@ -22,6 +22,7 @@ mod db;
 pub mod decode;
 pub mod encode;
 mod entry;
+mod find;
 mod group;
 mod index;
 mod journal;
@@ -33,6 +34,7 @@ mod query;
 mod reader;
 mod repair;
 mod session;
+mod standing;
 mod store;
 mod verify;
 mod wire;
@@ -44,6 +46,7 @@ pub use query::{EntryFilter, Page, RequestView, SessionFilter, SessionView};
 pub use reader::{Entries, Reader, open_read_only};
 pub use repair::{Damage, damage, repair};
 pub use session::SessionSummary;
+pub use standing::{FamilySize, IndexStanding, JournalStanding, Standing};
 pub use store::{AuditStore, Health};
 pub use verify::{Finding, Verification};
 pub use wire::DecodeError;

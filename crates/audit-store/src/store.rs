@@ -231,6 +231,26 @@ impl AuditStore {
         self.shared.db()?.flush()
     }
 
+    /// Makes everything that is derived from the log anew. Whoever lists or searches meanwhile finds less. `progress` is
+    /// told how many entries are done, and of how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store cannot be read or written; the index then goes on where it was left.
+    pub fn reindex(&self, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        self.shared.reindex(progress)
+    }
+
+    /// Forgets the texts of entries whose payloads were removed: they are found by them no more, once this returns, nor
+    /// by the objects and policies that were removed. Ask for it after each redaction, and after each run of retention.
+    /// It takes about 30 ms for each 32,768 entries among which there are some; the same entries' neighbours stay
+    /// findable all the time.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some may still be found. Ask again.
+    pub fn forget_texts(&self, entries: &[u64]) -> Result<(), StoreError> {
+        self.shared.forget_texts(entries)
+    }
+
     /// The log's id: 16 random bytes from when the store was made.
     #[must_use]
     pub fn log_id(&self) -> [u8; 16] {
@@ -635,6 +655,24 @@ impl Shared {
             self.indexed.store(indexer.next(), Ordering::Release);
         }
         Ok(())
+    }
+
+    fn reindex(&self, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        let end = self.settle()?;
+        let db = self.db()?;
+        let mut indexer = self.indexer.lock();
+        indexer.begin_anew(&db, end)?;
+        while indexer.next() < end {
+            indexer.pass(&db, end, self.group.synced())?;
+            self.indexed.store(indexer.next(), Ordering::Release);
+            progress(indexer.next(), end);
+        }
+        db.flush()
+    }
+
+    fn forget_texts(&self, entries: &[u64]) -> Result<(), StoreError> {
+        let indexer = self.indexer.lock();
+        indexer.forget_texts(&*self.db()?, entries)
     }
 
     /// Calls `read` while the index stands still.
