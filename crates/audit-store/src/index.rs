@@ -159,9 +159,13 @@ pub(crate) fn indexed(db: &Db) -> Result<u64, StoreError> {
     db.place(INDEXED_KEY, "the index's place")
 }
 
-/// Whether what is stored is of this version's form.
+/// Whether what is stored is of this version's form: also when nothing is stored.
 pub(crate) fn is_ours(db: &Db) -> Result<bool, StoreError> {
-    Ok(db.get(Family::Meta, INDEX_FORMAT_KEY)?.is_some_and(|format| format == INDEX_FORMAT))
+    match db.get(Family::Meta, INDEX_FORMAT_KEY)? {
+        Some(format) => Ok(format == INDEX_FORMAT),
+        // A reader beside a gateway that has written no file yet.
+        None => Ok(indexed(db)? == 0),
+    }
 }
 
 /// The key of a list of a session's indices that begins with `first`.
@@ -210,8 +214,8 @@ impl Indexer {
         if next > end {
             tracing::warn!("the index does not belong to this log: it is made anew");
             clear(db)?;
-        } else if !is_ours(db)? {
-            if end > 0 {
+        } else if db.get(Family::Meta, INDEX_FORMAT_KEY)?.is_none_or(|format| format != INDEX_FORMAT) {
+            if next > 0 {
                 tracing::warn!(entries = end, "the index is missing, or of another version: it is made anew");
             }
             clear(db)?;

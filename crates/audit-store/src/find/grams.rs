@@ -2,7 +2,7 @@
 //!
 //! Texts are folded to lower case and cut into every piece of three and of four bytes. A piece's hash names one of
 //! 65,536 rows; a row has one bit for each of the segment's 128 blocks. A block can only have a text if its bit is set in
-//! the rows of all the text's pieces. When the segment is whole, rows are laid over each other until a twentieth of the
+//! the rows of all the text's pieces. When the segment is whole, rows are laid over each other until a sixteenth of the
 //! bits is set: plain statements need a few kilobytes, texts full of numbers more.
 //!
 //! Pieces of three are for texts of three bytes alone. Longer ones ask for pieces of four: numbers, of which a block
@@ -14,8 +14,8 @@ use crate::limits::TEXT_MIN;
 pub(crate) const ROWS_BITS: u32 = 16;
 const ROWS_BITS_MIN: u32 = 8;
 
-/// One of so many bits may be set before more rows are kept (20).
-const SPARSE: u32 = 20;
+/// One of so many bits may be set before more rows are kept (16).
+const SPARSE: u32 = 16;
 
 /// Rows under one key: 4 KiB.
 pub(crate) const ROWS_OF_GROUP: usize = 256;

@@ -6,7 +6,7 @@
 //! on into it are found by the hours in which they have entries.
 
 use super::terms::Term;
-use super::walk::session_has;
+use super::walk::{TextSearch, session_has};
 use crate::db::{Db, failure};
 use crate::index::{self, Change};
 use crate::limits::{PAGE_MAX, SCAN_MAX};
@@ -18,6 +18,9 @@ use proxy_core::{SessionId, StoreError, Timestamp};
 use rocksdb::{DBRawIterator, ReadOptions};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Entries up to which it is worth looking through all of them, to know of one session (65,536).
+const NEAR_MAX: u64 = 65_536;
+
 const LOWEST: SessionId = SessionId([0; 16]);
 const HIGHEST: SessionId = SessionId([0xff; 16]);
 
@@ -25,7 +28,8 @@ impl View<'_> {
     /// See [`crate::Reader::sessions`].
     pub(crate) fn sessions(&self, filter: &SessionFilter, limit: usize) -> Result<Page<SessionSummary, SessionId>, StoreError> {
         let limit = limit.min(PAGE_MAX);
-        let (mut lists, text) = self.lists(filter)?;
+        let text = filter.text.as_ref().map(|text| EntryFilter { text: Some(text.clone()), ..EntryFilter::default() });
+        let (mut lists, mut text) = self.lists(filter, text.as_ref())?;
         let mut upper = filter.until.map_or(HIGHEST, |until| made_at(until, 0xff));
         if let Some(before) = filter.before {
             let Some(below) = below(before) else { return Ok(Page { items: Vec::new(), next: None }) };
@@ -48,7 +52,7 @@ impl View<'_> {
             }
             let Some(id) = found else { return Ok(Page { items, next: None }) };
             if let Some(summary) = self.summary(id)?.filter(|summary| filter.holds(summary)) {
-                let passes = text.as_ref().map_or(Ok(true), |text| text.holds(self, &summary))?;
+                let passes = text.as_mut().map_or(Ok(true), |text| text.holds(self, &summary))?;
                 items.extend(passes.then_some(summary));
             }
             let Some(next) = below(id) else { return Ok(Page { items, next: None }) };
@@ -59,7 +63,11 @@ impl View<'_> {
     }
 
     /// The lists of which a session that passes is in all; and the text that it must have as well, when that is not one.
-    fn lists(&self, filter: &SessionFilter) -> Result<(Vec<List<'_>>, Option<TextOf>), StoreError> {
+    fn lists<'s>(
+        &'s self,
+        filter: &SessionFilter,
+        text: Option<&'s EntryFilter>,
+    ) -> Result<(Vec<List<'s>>, Option<TextOf<'s>>), StoreError> {
         let newer = [filter.object.as_deref().map(Term::Object), filter.policy.as_deref().map(Term::Policy)];
         if (newer.iter().any(Option::is_some) || filter.since.is_some()) && !index::is_ours(self.db)? {
             return Err(StoreError::Io(
@@ -79,13 +87,9 @@ impl View<'_> {
             let recent = places.iter().filter(|(_, places)| places.contains(&prefix)).map(|(id, _)| *id).collect();
             lists.push(List::stored(self.db, Family::Find, prefix, recent)?);
         }
-        let mut text = None;
-        if let Some(wanted) = &filter.text {
-            let wanted = EntryFilter { text: Some(wanted.clone()), ..EntryFilter::default() };
-            match self.sessions_with_text(&wanted)? {
-                (sessions, None) => lists.push(List::of(sessions)),
-                (known, Some(before)) => text = Some(TextOf { wanted, known, before }),
-            }
+        let mut text = text.map(|wanted| TextOf::new(self, wanted)).transpose()?;
+        if let Some(whole) = text.take_if(|text| text.search.before == 0) {
+            lists.push(List::of(whole.search.known().clone()));
         }
         if lists.is_empty() {
             lists.push(List::stored(self.db, Family::Sessions, Vec::new(), self.recent.keys().copied().collect())?);
@@ -118,19 +122,32 @@ impl View<'_> {
 }
 
 /// A text that many entries have.
-struct TextOf {
-    wanted: EntryFilter,
-    /// Sessions with an entry from `before` on that has it.
-    known: BTreeSet<SessionId>,
-    before: u64,
+struct TextOf<'v> {
+    wanted: &'v EntryFilter,
+    search: TextSearch<'v>,
 }
 
-impl TextOf {
-    fn holds(&self, view: &View<'_>, session: &SessionSummary) -> Result<bool, StoreError> {
-        if self.known.contains(&session.id) || session.first_index >= self.before {
-            return Ok(self.known.contains(&session.id));
+impl<'v> TextOf<'v> {
+    fn new(view: &'v View<'v>, wanted: &'v EntryFilter) -> Result<Self, StoreError> {
+        let mut search = TextSearch::new(view, wanted)?;
+        search.more()?;
+        Ok(Self { wanted, search })
+    }
+
+    fn holds(&mut self, view: &View<'_>, session: &SessionSummary) -> Result<bool, StoreError> {
+        loop {
+            if self.search.known().contains(&session.id) {
+                return Ok(true);
+            }
+            // How much would have to be looked through to know.
+            match self.search.before.saturating_sub(session.first_index) {
+                0 => return Ok(false),
+                // Sessions that ran side by side are looked through together,
+                1..=NEAR_MAX => self.search.more()?,
+                // others each by itself.
+                _ => return session_has(view, session.id, self.wanted, Some(self.search.before)),
+            }
         }
-        session_has(view, session.id, &self.wanted, Some(self.before))
     }
 }
 

@@ -37,6 +37,11 @@ impl Paper {
         self.limit
     }
 
+    /// Takes as many further ones.
+    pub(crate) fn start_anew(&mut self) {
+        self.passed = 0;
+    }
+
     fn add_session(&mut self, session: SessionId) {
         self.passed += 1;
         self.sessions.insert(session);
@@ -75,8 +80,9 @@ impl<'v> Passes<'v> {
         if self.only_sessions {
             let header = decode::header(leaf).map_err(|e| log::damaged(index, &e))?;
             if let Some((session, _)) = header.session
-                && self.front_passes(&header, index, leaf)?
-                && (header.kind == EventKind::Request || self.check(index, leaf)?.is_some())
+                && (paper.sessions.contains(&session)
+                    || self.front_passes(&header, index, leaf)?
+                        && (header.kind == EventKind::Request || self.check(index, leaf)?.is_some()))
             {
                 paper.add_session(session);
             }

@@ -15,7 +15,7 @@ use crate::options::Family;
 use crate::query::{EntryFilter, Page};
 use crate::reader::View;
 use proxy_core::{SessionId, StoreError};
-use rocksdb::ReadOptions;
+use rocksdb::{DBRawIterator, ReadOptions};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -31,11 +31,11 @@ pub(crate) enum Way {
 impl View<'_> {
     /// See [`crate::Reader::tail`].
     pub(crate) fn tail(&self, from: u64, filter: &EntryFilter, limit: usize) -> Result<Found, StoreError> {
-        let mut search = Search::new(self, filter, limit);
+        let mut search = Search::new(self, filter, limit, Way::Up)?;
         let whole = search.covered()?;
         let mut next = from;
         if from < whole {
-            match search.segments(from..whole, Way::Up)? {
+            match search.segments(from..whole)? {
                 Some(stopped) => next = stopped,
                 None => next = whole,
             }
@@ -48,19 +48,38 @@ impl View<'_> {
 
     /// See [`crate::Reader::latest`].
     pub(crate) fn latest(&self, before: Option<u64>, filter: &EntryFilter, limit: usize) -> Result<Found, StoreError> {
-        let mut search = Search::new(self, filter, limit);
+        let mut search = Search::new(self, filter, limit, Way::Down)?;
         let next = search.down(before)?;
         Ok(Page { items: search.paper.items, next })
     }
+}
 
-    /// Sessions that have an entry with the text, as far as some tens of milliseconds allow; and before which entry to go
-    /// on: those that began there, or later, are all known.
-    pub(crate) fn sessions_with_text(&self, text: &EntryFilter) -> Result<(BTreeSet<SessionId>, Option<u64>), StoreError> {
-        let mut search = Search::new(self, text, PAGE_MAX);
+/// Which sessions have an entry with a text, from the newest entry down.
+pub(crate) struct TextSearch<'v> {
+    search: Search<'v>,
+    /// Sessions that began here, or later, are all known; 0: all are.
+    pub(crate) before: u64,
+}
+
+impl<'v> TextSearch<'v> {
+    pub(crate) fn new(view: &'v View<'v>, text: &'v EntryFilter) -> Result<Self, StoreError> {
+        let mut search = Search::new(view, text, PAGE_MAX, Way::Down)?;
         search.looked_max = TEXT_LOOKED_MAX;
         search.passes.only_sessions = true;
-        let next = search.down(None)?;
-        Ok((search.paper.sessions, next))
+        Ok(Self { search, before: view.end })
+    }
+
+    /// Goes on, for some tens of milliseconds at most.
+    pub(crate) fn more(&mut self) -> Result<(), StoreError> {
+        self.search.looked = 0;
+        self.search.paper.start_anew();
+        self.before = self.search.down(Some(self.before))?.unwrap_or(0);
+        Ok(())
+    }
+
+    /// Those that are known to have it.
+    pub(crate) fn known(&self) -> &BTreeSet<SessionId> {
+        &self.search.paper.sessions
     }
 }
 
@@ -73,12 +92,14 @@ struct Search<'v> {
     terms: Vec<Vec<u64>>,
     /// Rows of the text's pieces, those first of which few bits were set so far: mostly the first few decide.
     rows: Vec<(u64, usize)>,
+    heads: Heads<'v>,
+    way: Way,
     looked: u64,
     looked_max: u64,
 }
 
 impl<'v> Search<'v> {
-    fn new(view: &'v View<'v>, filter: &'v EntryFilter, limit: usize) -> Self {
+    fn new(view: &'v View<'v>, filter: &'v EntryFilter, limit: usize, way: Way) -> Result<Self, StoreError> {
         let single = [
             filter.object.as_deref().map(Term::Object),
             filter.policy.as_deref().map(Term::Policy),
@@ -90,13 +111,10 @@ impl<'v> Search<'v> {
         if !filter.kinds.is_empty() {
             terms.push(filter.kinds.iter().map(|kind| Term::Kind(*kind).hash()).collect());
         }
-        if filter.text.is_some() {
-            let kinds = EventKind::ALL.into_iter().filter(|kind| has_texts(*kind));
-            terms.push(kinds.map(|kind| Term::Kind(kind).hash()).collect());
-        }
         let passes = Passes::new(view, filter);
         let rows = passes.needle.iter().flat_map(|needle| needle.rows()).map(|row| (0, *row)).collect();
-        Self { view, passes, paper: Paper::new(limit), terms, rows, looked: 0, looked_max: SCAN_MAX }
+        let heads = Heads { cursor: view.db.cursor(Family::Find, ReadOptions::default())?, way };
+        Ok(Self { view, passes, paper: Paper::new(limit), terms, rows, heads, way, looked: 0, looked_max: SCAN_MAX })
     }
 
     fn db(&self) -> &'v Db {
@@ -111,6 +129,7 @@ impl<'v> Search<'v> {
     fn covered(&self) -> Result<u64, StoreError> {
         let filter = self.filter();
         let narrows = !self.terms.is_empty()
+            || filter.text.is_some()
             || filter.session.is_some()
             || filter.since.is_some()
             || filter.until.is_some();
@@ -129,7 +148,7 @@ impl<'v> Search<'v> {
             next = self.behind_down(before, whole)?;
         }
         if next <= whole && next > 0 && !self.paper.full() {
-            next = self.segments(0..next, Way::Down)?.unwrap_or(0);
+            next = self.segments(0..next)?.unwrap_or(0);
         }
         Ok((next > 0).then_some(next))
     }
@@ -183,11 +202,12 @@ impl<'v> Search<'v> {
     }
 
     /// Looks through `range`, which segments cover. Returns where to go on; `None`: that was all of it.
-    fn segments(&mut self, range: Range<u64>, way: Way) -> Result<Option<u64>, StoreError> {
+    fn segments(&mut self, range: Range<u64>) -> Result<Option<u64>, StoreError> {
+        let way = self.way;
         let mut leaves = LeafReader::new(self.db(), way)?;
         let mut rest = range;
         for _ in 0..SEGMENTS_LOOKED_MAX {
-            let Some(segment) = self.next_segment(&rest, way)? else { return Ok(None) };
+            let Some(segment) = self.next_segment(&rest)? else { return Ok(None) };
             let (first, end) = (segment * SEGMENT, (segment + 1) * SEGMENT);
             let within = rest.start.max(first)..rest.end.min(end);
             if let Some(bits) = self.candidates(segment, &within)? {
@@ -215,7 +235,8 @@ impl<'v> Search<'v> {
     }
 
     /// The first segment of `range`, in the search's direction, in which there can be something.
-    fn next_segment(&self, range: &Range<u64>, way: Way) -> Result<Option<u64>, StoreError> {
+    fn next_segment(&mut self, range: &Range<u64>) -> Result<Option<u64>, StoreError> {
+        let way = self.way;
         let filter = self.filter();
         if range.is_empty() {
             return Ok(None);
@@ -232,19 +253,17 @@ impl<'v> Search<'v> {
         if filter.since.is_none() && filter.until.is_none() {
             return Ok(Some(start));
         }
-        let mut cursor = self.db().cursor(Family::Find, ReadOptions::default())?;
-        cursor.seek(key(b'H', start, &[]));
-        while let (Some([b'H', number @ ..]), Some(value)) = (cursor.key(), cursor.value()) {
-            let segment = number.try_into().map(u64::from_be_bytes).unwrap_or(u64::MAX);
-            if segment < first || segment > last {
-                return Ok(None);
-            }
-            if self.overlaps(segment::read_times(value)?.0) {
+        let mut segment = start;
+        while let Some((times, _)) = self.heads.get(segment)? {
+            if self.overlaps(times) {
                 return Ok(Some(segment));
             }
-            if way == Way::Up { cursor.next() } else { cursor.prev() }
+            match way {
+                Way::Up if segment < last => segment += 1,
+                Way::Down if segment > first => segment -= 1,
+                Way::Up | Way::Down => return Ok(None),
+            }
         }
-        cursor.status().map_err(|e| failure(&e))?;
         Ok(None)
     }
 
@@ -258,18 +277,7 @@ impl<'v> Search<'v> {
         let first = segment * SEGMENT;
         let mut bits = Bits::range((within.start - first) as usize, (within.end - first) as usize);
         for any in &self.terms {
-            let mut sets = Vec::new();
-            for hash in any {
-                let stored = self.db().get(Family::Find, &key(b'B', segment, &hash.to_be_bytes()))?;
-                let damaged = |_| StoreError::Corrupt("the index of a value: run `sallyport audit reindex`".to_owned());
-                sets.extend(stored.map(|stored| Bits::decode(&stored)).transpose().map_err(damaged)?);
-            }
-            let Some(union) = sets.into_iter().reduce(|mut union, set| {
-                union.or(&set);
-                union
-            }) else {
-                return Ok(None);
-            };
+            let Some(union) = union(self.db(), segment, any)? else { return Ok(None) };
             bits.and(&union);
             if bits.is_empty() {
                 return Ok(None);
@@ -283,6 +291,13 @@ impl<'v> Search<'v> {
             bits.and(&own);
         }
         bits.and_blocks(self.blocks(segment, bits.blocks())?);
+        if self.filter().text.is_some() && !bits.is_empty() {
+            // Half of a block are outcomes, which have no text.
+            let kinds: Vec<u64> =
+                EventKind::ALL.into_iter().filter(|kind| has_texts(*kind)).map(|kind| Term::Kind(kind).hash()).collect();
+            let Some(union) = union(self.db(), segment, &kinds)? else { return Ok(None) };
+            bits.and(&union);
+        }
         Ok((!bits.is_empty()).then_some(bits))
     }
 
@@ -306,7 +321,7 @@ impl<'v> Search<'v> {
     /// The blocks among `blocks` that may have the text.
     fn text_blocks(&mut self, segment: u64, mut blocks: u128) -> Result<u128, StoreError> {
         let db = self.db();
-        let Some((_, bits)) = segment::times(db, segment)? else { return Ok(blocks) };
+        let Some((_, bits)) = self.heads.get(segment)? else { return Ok(blocks) };
         let mask = (1usize << bits) - 1;
         for (weight, row) in &mut self.rows {
             let row = *row & mask;
@@ -323,6 +338,48 @@ impl<'v> Search<'v> {
         }
         self.rows.sort_unstable();
         Ok(blocks)
+    }
+}
+
+/// The entries of a segment that have one of these values; `None`: there are none.
+fn union(db: &Db, segment: u64, any: &[u64]) -> Result<Option<Bits>, StoreError> {
+    let mut union: Option<Bits> = None;
+    for hash in any {
+        let Some(stored) = db.get(Family::Find, &key(b'B', segment, &hash.to_be_bytes()))? else { continue };
+        let damaged = |_| StoreError::Corrupt("the index of a value: run `sallyport audit reindex`".to_owned());
+        let set = Bits::decode(&stored).map_err(damaged)?;
+        match &mut union {
+            Some(union) => union.or(&set),
+            None => union = Some(set),
+        }
+    }
+    Ok(union)
+}
+
+/// Times and rows of segments that are asked for one after the other.
+struct Heads<'d> {
+    cursor: DBRawIterator<'d>,
+    way: Way,
+}
+
+impl Heads<'_> {
+    /// Earliest and latest time of the segment, and the 2-logarithm of its rows; `None`: it is not made.
+    fn get(&mut self, segment: u64) -> Result<Option<((i64, i64), u32)>, StoreError> {
+        let wanted = key(b'H', segment, &[]);
+        if self.cursor.valid() && self.cursor.key() != Some(&wanted) {
+            match self.way {
+                Way::Up => self.cursor.next(),
+                Way::Down => self.cursor.prev(),
+            }
+        }
+        if self.cursor.key() != Some(&wanted) {
+            self.cursor.seek(&wanted);
+        }
+        self.cursor.status().map_err(|e| failure(&e))?;
+        match self.cursor.item() {
+            Some((found, value)) if found == wanted => segment::read_times(value).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
