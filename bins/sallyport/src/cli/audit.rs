@@ -1,6 +1,7 @@
 //! `sallyport audit`: the log as it grows, and whether it holds together.
 
 mod progress;
+mod reindex;
 mod repair;
 
 use super::logs::{self, Source};
@@ -34,6 +35,10 @@ enum Action {
     Tail(Tail),
     /// Read the whole log: numbers without gaps, entries readable, payloads as recorded
     Verify,
+    /// Make anew what is derived from the log: what sessions are listed by, and entries are found by
+    ///
+    /// No gateway may be running. A gateway does it by itself where the index is missing or of another version.
+    Reindex,
     /// What a log that cannot be opened still has; with --drop-damaged-tail, go on from there
     ///
     /// For a log whose end a power loss has damaged; no gateway may be running. Without the option nothing is changed.
@@ -68,6 +73,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     match &args.action {
         Action::Tail(tail) => self::tail(file, tail, output),
         Action::Verify => verify(file, output),
+        Action::Reindex => reindex::run(file, output),
         Action::Repair { drop_damaged_tail } => repair::run(file, *drop_damaged_tail, output),
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn run(file: &Path, drop_damaged_tail: bool, output: &Output) -> Resu
 }
 
 /// A running gateway has the log open: there is nothing to repair, and it must not be touched.
-fn no_gateway(config: &Config) -> Result<(), Failure> {
+pub(super) fn no_gateway(config: &Config) -> Result<(), Failure> {
     let client = Client::new(&config.admin_socket());
     match block_on(async { Ok(client.text("/healthz").await) })? {
         Err(ClientError::NotRunning(_)) => Ok(()),
