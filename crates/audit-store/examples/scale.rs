@@ -109,9 +109,14 @@ impl Filler {
     }
 
     fn session_group(&mut self, group: u64, each: u64) -> Result {
-        let sessions: Vec<_> = (0..TOGETHER).map(|n| group * TOGETHER + n).map(|session| (session, id(session, self.time()))).collect();
+        let sessions: Vec<_> =
+            (0..TOGETHER).map(|n| group * TOGETHER + n).map(|session| (session, id(session, self.time()))).collect();
         for (session, id) in &sessions {
-            self.put(*id, 0, common::started(*session, &format!("svc-{}", session % 100), ["orders", "billing"][(session / 4 % 2) as usize]))?;
+            self.put(
+                *id,
+                0,
+                common::started(*session, &format!("svc-{}", session % 100), ["orders", "billing"][(session / 4 % 2) as usize]),
+            )?;
         }
         for number in (1..each - 1).step_by(2) {
             for (session, id) in &sessions {
@@ -180,7 +185,10 @@ fn restart(dir: &Path) -> Result {
     store.reader().sessions(&SessionFilter::default(), 50)?;
     let listed = began.elapsed().as_secs_f64();
     let rss = memory("VmHWM")?;
-    println!("{}", json!({ "what": "restart", "entries": store.health().entries, "open_s": opened, "accepting_s": accepted, "listed_s": listed, "rss_kib": rss }));
+    println!(
+        "{}",
+        json!({ "what": "restart", "entries": store.health().entries, "open_s": opened, "accepting_s": accepted, "listed_s": listed, "rss_kib": rss })
+    );
     store.close()?;
     drop(store);
     println!("{}", json!({ "what": "disk", "bytes": disk(dir)?, "families": families(dir)? }));
@@ -215,10 +223,16 @@ fn filters() -> Vec<(&'static str, EntryFilter)> {
         ("text, one number", EntryFilter { text: Some(format!("aid = {};", mix(4_444 << 32 | 501) % 10_000_000)), ..all() }),
         ("text, no such number", EntryFilter { text: some("aid = 10000007"), ..all() }),
         ("text, three letters", EntryFilter { text: some("xyz"), ..all() }),
-        ("principal and object, never together", EntryFilter { principal: some("dev/svc-7"), object: some("pgbench_accounts"), ..all() }),
+        (
+            "principal and object, never together",
+            EntryFilter { principal: some("dev/svc-7"), object: some("pgbench_accounts"), ..all() },
+        ),
         ("object and text, long ago", EntryFilter { object: some("secrets"), text: some("owner"), until: at(9), ..all() }),
         ("verdict, long ago", EntryFilter { verdict: Some(RecordedVerdict::Allow), until: at(1), ..all() }),
-        ("session and verdict, none", EntryFilter { session: Some(session_of(4_444)), verdict: Some(RecordedVerdict::Deny), ..all() }),
+        (
+            "session and verdict, none",
+            EntryFilter { session: Some(session_of(4_444)), verdict: Some(RecordedVerdict::Deny), ..all() },
+        ),
     ]
 }
 
@@ -246,7 +260,9 @@ fn find(dir: &Path, only: Option<&str>) -> Result {
     println!("{}", json!({ "what": "open", "ms": began.elapsed().as_secs_f64() * 1e3 }));
     for round in ["cold", "warm", "warm"] {
         // Cold: a reader of its own for each, of which RocksDB has nothing in memory.
-        let fresh = |reader: &Reader| if round == "cold" { open_read_only(dir).and_then(|reader| reader.len().map(|_| reader)) } else { Ok(reader.clone()) };
+        let fresh = |reader: &Reader| {
+            if round == "cold" { open_read_only(dir).and_then(|reader| reader.len().map(|_| reader)) } else { Ok(reader.clone()) }
+        };
         for (name, filter) in filters().into_iter().filter(|(name, _)| wanted(name)) {
             let reader = fresh(&reader)?;
             let began = Watch::start()?;
@@ -288,7 +304,10 @@ impl Watch {
 
 fn report(what: &str, name: &str, round: &str, watch: &Watch, found: usize, more: bool) -> Result {
     let (ms, cpu_ms) = (watch.began.elapsed().as_secs_f64() * 1e3, (Watch::thread()? - watch.cpu) as f64 / 1e6);
-    println!("{}", json!({ "what": what, "filter": name, "round": round, "cpu_ms": cpu_ms, "ms": ms, "found": found, "more": more }));
+    println!(
+        "{}",
+        json!({ "what": what, "filter": name, "round": round, "cpu_ms": cpu_ms, "ms": ms, "found": found, "more": more })
+    );
     Ok(())
 }
 
@@ -297,7 +316,10 @@ fn verify(dir: &Path) -> Result {
     let began = Instant::now();
     let verification = reader.verify_sequence(0..u64::MAX, |_| ())?;
     let seconds = began.elapsed().as_secs_f64();
-    println!("{}", json!({ "what": "verify", "entries": verification.entries, "findings": verification.finding_count, "seconds": seconds, "most_kib": memory("VmHWM")? }));
+    println!(
+        "{}",
+        json!({ "what": "verify", "entries": verification.entries, "findings": verification.finding_count, "seconds": seconds, "most_kib": memory("VmHWM")? })
+    );
     Ok(())
 }
 
@@ -307,7 +329,10 @@ fn reindex(dir: &Path) -> Result {
     store.reindex(|_, _| ())?;
     let entries = store.health().entries as f64;
     let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu("/proc/self/stat")? - before);
-    println!("{}", json!({ "what": "reindex", "entries": entries, "seconds": seconds, "cpu_us": cpu * 1e6 / entries, "most_kib": memory("VmHWM")? }));
+    println!(
+        "{}",
+        json!({ "what": "reindex", "entries": entries, "seconds": seconds, "cpu_us": cpu * 1e6 / entries, "most_kib": memory("VmHWM")? })
+    );
     store.close()?;
     Ok(())
 }
@@ -335,7 +360,8 @@ fn thread_cpu(name: &str) -> Result<f64> {
 /// A line of `/proc/self/status`, in KiB.
 fn memory(line: &str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')?.split_whitespace().next()?.parse().ok());
+    let found =
+        status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')?.split_whitespace().next()?.parse().ok());
     Ok(found.ok_or("no such line in /proc/self/status")?)
 }
 

@@ -20,6 +20,7 @@
 mod batch;
 mod db;
 pub mod decode;
+mod dump;
 pub mod encode;
 mod entry;
 mod find;
@@ -39,6 +40,7 @@ mod store;
 mod verify;
 mod wire;
 
+pub use dump::{LeafField, leaf_fields};
 pub use entry::{StoredEntry, Withheld};
 pub use kind::{EventKind, UnknownKind, VERSION};
 pub use options::{Durability, Options, Recovery};

@@ -14,7 +14,8 @@ use std::sync::Arc;
 const ENTRIES: u64 = 70_000;
 const HOUR: i64 = 3_600_000_000;
 const TABLES: [&str; 5] = ["accounts", "orders", "people", "Secrets", "rare"];
-const STATEMENTS: [&str; 5] = ["SELECT 1", "select * from ORDERS where id = ", "Delete From people", "ÄNDERN öffentlich", "insert "];
+const STATEMENTS: [&str; 5] =
+    ["SELECT 1", "select * from ORDERS where id = ", "Delete From people", "ÄNDERN öffentlich", "insert "];
 
 /// Numbers that look random.
 struct Random(u64);
@@ -142,7 +143,9 @@ fn has_text(entry: &Entry, wanted: &str) -> bool {
                 .map(String::into_bytes)
                 .to_vec()
         }
-        Event::LoginFailed { source, label, reason, .. } => [source, label, reason].map(|text| text.clone().into_bytes()).to_vec(),
+        Event::LoginFailed { source, label, reason, .. } => {
+            [source, label, reason].map(|text| text.clone().into_bytes()).to_vec()
+        }
         _ => Vec::new(),
     };
     texts.iter().any(|text| lower(text).contains(&lower(wanted.as_bytes())))
@@ -245,11 +248,26 @@ fn random_filter(random: &mut Random, truth: &Truth) -> EntryFilter {
             0 => filter.principal = Some(format!("dev/svc-{}", random.next(14))),
             1 => filter.connection = some(random.pick(&["orders", "billing", "crm", "none"])),
             2 => filter.verdict = Some(random.pick(&[RecordedVerdict::Allow, RecordedVerdict::Deny, RecordedVerdict::Hold])),
-            3 => filter.object = some(random.pick(&["public", "orders", "private.people", "Secrets", "secrets", "rare", "public.rare"])),
+            3 => {
+                filter.object =
+                    some(random.pick(&["public", "orders", "private.people", "Secrets", "secrets", "rare", "public.rare"]))
+            }
             4 => filter.policy = some(random.pick(&["p1", "p2", "readers", "p9"])),
             5 => {
                 let number = random.next(50_000).to_string();
-                let texts = ["ORDERS", "needle", "long LONG", "öffENT", "id = ", "intruder 7", "svc-11", "value 12", "nowhere", "1", "id"];
+                let texts = [
+                    "ORDERS",
+                    "needle",
+                    "long LONG",
+                    "öffENT",
+                    "id = ",
+                    "intruder 7",
+                    "svc-11",
+                    "value 12",
+                    "nowhere",
+                    "1",
+                    "id",
+                ];
                 filter.text = some(if random.next(3) == 0 { &number } else { random.pick(&texts) });
             }
             6 => filter.kinds = vec![random.pick(&EventKind::ALL), EventKind::LoginFailed],

@@ -175,7 +175,8 @@ mod tests {
         let (mut plain, mut numbers) = (Matrix::new(), Matrix::new());
         for n in 0..16_384u32 {
             plain.add(n as usize / 128, b"SELECT abalance FROM pgbench_accounts WHERE aid = $1");
-            let text = format!("SELECT abalance FROM pgbench_accounts WHERE aid = {};", n.wrapping_mul(2_654_435_761) % 10_000_000);
+            let text =
+                format!("SELECT abalance FROM pgbench_accounts WHERE aid = {};", n.wrapping_mul(2_654_435_761) % 10_000_000);
             numbers.add(n as usize / 128, text.as_bytes());
         }
         let (plain, numbers) = (plain.finish(None), numbers.finish(None));

@@ -45,7 +45,7 @@ pub(crate) fn seal(db: &Db, segment: u64, owners: &mut Owners) -> Result<(), Sto
 /// Makes a segment anew: what was removed from beside its entries is found no more.
 pub(crate) fn rebuild(db: &Db, segment: u64) -> Result<(), StoreError> {
     // Whoever searches meanwhile may see some of the old rows and some of the new: so there are as many as before.
-    let rows = times(db, segment)?.map(|(_, rows)| rows);
+    let rows = head(db, segment)?.map(|head| head.rows);
     let mut owners = Owners::default();
     let made = build(db, segment, &mut owners)?;
     let mut batch = WriteBatch::default();
@@ -57,17 +57,28 @@ pub(crate) fn rebuild(db: &Db, segment: u64) -> Result<(), StoreError> {
     db.write_through(batch)
 }
 
-/// Earliest and latest time of a segment, and the 2-logarithm of its rows; `None`: it is not made yet.
-pub(crate) fn times(db: &Db, segment: u64) -> Result<Option<((i64, i64), u32)>, StoreError> {
-    db.get(Family::Find, &key(b'H', segment, &[]))?.map(|value| read_times(&value)).transpose()
+/// Of a segment as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    pub(crate) earliest: i64,
+    pub(crate) latest: i64,
+    /// 2-logarithm of the number of its rows.
+    pub(crate) rows: u32,
 }
 
-/// Reads the value of a key `H`.
-pub(crate) fn read_times(value: &[u8]) -> Result<((i64, i64), u32), StoreError> {
-    let damaged = || StoreError::Corrupt("the index's times of a segment: run `sallyport audit reindex`".to_owned());
-    let (times, rest) = value.as_chunks::<8>();
-    let ([earliest, latest], [rows]) = (times, rest) else { return Err(damaged()) };
-    Ok(((i64::from_be_bytes(*earliest), i64::from_be_bytes(*latest)), u32::from(*rows)))
+/// The head of a segment; `None`: it is not made yet.
+fn head(db: &Db, segment: u64) -> Result<Option<Head>, StoreError> {
+    db.get(Family::Find, &key(b'H', segment, &[]))?.map(|value| Head::read(&value)).transpose()
+}
+
+impl Head {
+    /// Reads the value of a key `H`.
+    pub(crate) fn read(value: &[u8]) -> Result<Self, StoreError> {
+        let damaged = || StoreError::Corrupt("the index's times of a segment: run `sallyport audit reindex`".to_owned());
+        let (times, rest) = value.as_chunks::<8>();
+        let ([earliest, latest], [rows]) = (times, rest) else { return Err(damaged()) };
+        Ok(Self { earliest: i64::from_be_bytes(*earliest), latest: i64::from_be_bytes(*latest), rows: u32::from(*rows) })
+    }
 }
 
 fn build<'d>(db: &'d Db, segment: u64, owners: &'d mut Owners) -> Result<Builder<'d>, StoreError> {

@@ -124,10 +124,7 @@ pub(crate) fn texts(event: &Event, mut visit: impl FnMut(&[u8])) {
 
 /// Whether entries of this kind have [`texts`].
 pub(crate) fn has_texts(kind: EventKind) -> bool {
-    matches!(
-        kind,
-        EventKind::Request | EventKind::SessionStarted | EventKind::LoginFailed | EventKind::Administration
-    )
+    matches!(kind, EventKind::Request | EventKind::SessionStarted | EventKind::LoginFailed | EventKind::Administration)
 }
 
 /// Whether one of the entry's texts has it.
@@ -154,11 +151,11 @@ mod tests {
     #[test]
     fn an_object_is_found_under_each_run_of_its_path() {
         let object = Object::new(ObjectKind::KubeResource, ["prod", "apps/deployments", "web"]);
-        let facts = Facts {
-            operations: vec![Operation { action: "delete".to_owned(), object, has_where: None }],
-            ..Facts::default()
-        };
-        for name in ["prod", "apps/deployments", "web", "prod.apps/deployments", "apps/deployments.web", "prod.apps/deployments.web"] {
+        let facts =
+            Facts { operations: vec![Operation { action: "delete".to_owned(), object, has_where: None }], ..Facts::default() };
+        for name in
+            ["prod", "apps/deployments", "web", "prod.apps/deployments", "apps/deployments.web", "prod.apps/deployments.web"]
+        {
             assert!(has_object(&facts, name), "{name}");
         }
         for name in ["", "pro", "prod.web", "prod.", "apps", "web.prod"] {

@@ -3,7 +3,7 @@
 use super::bits::Bits;
 use super::grams::ROWS_OF_GROUP;
 use super::passes::{Paper, Passes};
-use super::segment;
+use super::segment::{self, Head};
 use super::terms::{Term, has_texts};
 use super::{BLOCKS, SEGMENT, key};
 use crate::db::{Db, failure};
@@ -254,8 +254,8 @@ impl<'v> Search<'v> {
             return Ok(Some(start));
         }
         let mut segment = start;
-        while let Some((times, _)) = self.heads.get(segment)? {
-            if self.overlaps(times) {
+        while let Some(head) = self.heads.get(segment)? {
+            if self.overlaps(head.earliest, head.latest) {
                 return Ok(Some(segment));
             }
             match way {
@@ -267,7 +267,7 @@ impl<'v> Search<'v> {
         Ok(None)
     }
 
-    fn overlaps(&self, (earliest, latest): (i64, i64)) -> bool {
+    fn overlaps(&self, earliest: i64, latest: i64) -> bool {
         let filter = self.filter();
         filter.since.is_none_or(|since| latest >= since.0) && filter.until.is_none_or(|until| earliest < until.0)
     }
@@ -310,7 +310,7 @@ impl<'v> Search<'v> {
             for (block, times) in times.iter().enumerate().take(BLOCKS) {
                 let (earliest, latest) = times.split_at(8);
                 let read = |bytes: &[u8]| bytes.try_into().map(i64::from_be_bytes).unwrap_or_default();
-                if !self.overlaps((read(earliest), read(latest))) {
+                if !self.overlaps(read(earliest), read(latest)) {
                     blocks &= !(1 << block);
                 }
             }
@@ -321,8 +321,8 @@ impl<'v> Search<'v> {
     /// The blocks among `blocks` that may have the text.
     fn text_blocks(&mut self, segment: u64, mut blocks: u128) -> Result<u128, StoreError> {
         let db = self.db();
-        let Some((_, bits)) = self.heads.get(segment)? else { return Ok(blocks) };
-        let mask = (1usize << bits) - 1;
+        let Some(head) = self.heads.get(segment)? else { return Ok(blocks) };
+        let mask = (1usize << head.rows) - 1;
         for (weight, row) in &mut self.rows {
             let row = *row & mask;
             let group = u16::try_from(row / ROWS_OF_GROUP).unwrap_or(u16::MAX);
@@ -363,8 +363,8 @@ struct Heads<'d> {
 }
 
 impl Heads<'_> {
-    /// Earliest and latest time of the segment, and the 2-logarithm of its rows; `None`: it is not made.
-    fn get(&mut self, segment: u64) -> Result<Option<((i64, i64), u32)>, StoreError> {
+    /// `None`: it is not made.
+    fn get(&mut self, segment: u64) -> Result<Option<Head>, StoreError> {
         let wanted = key(b'H', segment, &[]);
         if self.cursor.valid() && self.cursor.key() != Some(&wanted) {
             match self.way {
@@ -377,7 +377,7 @@ impl Heads<'_> {
         }
         self.cursor.status().map_err(|e| failure(&e))?;
         match self.cursor.item() {
-            Some((found, value)) if found == wanted => segment::read_times(value).map(Some),
+            Some((found, value)) if found == wanted => Head::read(value).map(Some),
             _ => Ok(None),
         }
     }

@@ -77,8 +77,8 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
             for Event { entry, at, after } in events {
                 output.json_line(&json!({ "at_us": micros(at), "after_us": micros(after), "entry": entry }))?;
             }
-        } else if !block_on(async { Ok(play(&events, args, output).await) })? {
-            output.line(format!("stopped after {} of the session", clock_time(clock.at)));
+        } else if let Some(at) = block_on(async { Ok(play(&events, args, output).await) })? {
+            output.line(format!("stopped before {} of the session", clock_time(at)));
             return Ok(());
         }
     }
@@ -111,8 +111,8 @@ fn wait(after: Duration, args: &Args) -> (Duration, bool) {
     if args.no_wait { (Duration::ZERO, false) } else { (wanted.min(args.max_pause), wanted > args.max_pause) }
 }
 
-/// Shows the events in their time; `false`: Ctrl-C was pressed.
-async fn play(events: &[Event], args: &Args, output: &Output) -> bool {
+/// Shows the events in their time. Returns which was next when Ctrl-C was pressed, by its time.
+async fn play(events: &[Event], args: &Args, output: &Output) -> Option<Duration> {
     for event in events {
         let (pause, cut) = wait(event.after, args);
         if cut {
@@ -122,12 +122,12 @@ async fn play(events: &[Event], args: &Args, output: &Output) -> bool {
         if !pause.is_zero() {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = tokio::signal::ctrl_c() => return false,
+                _ = tokio::signal::ctrl_c() => return Some(event.at),
             }
         }
         show(event, output);
     }
-    true
+    None
 }
 
 fn show(event: &Event, output: &Output) {
