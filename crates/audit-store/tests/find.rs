@@ -115,7 +115,7 @@ fn log(seed: u64) -> Vec<Entry> {
         let (id, number) = open[at];
         let entry = match () {
             () if ends => ended(0, 0),
-            () if n % 2 == 0 => outcome(0, 0, 1),
+            () if n.is_multiple_of(2) => outcome(0, 0, 1),
             () => random_request(&mut random, rare),
         };
         entries.push(at_time(entry, Some((id, number)), time));

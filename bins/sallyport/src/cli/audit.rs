@@ -32,7 +32,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// The last entries; with --follow, those that come as well
-    Tail(Tail),
+    Tail(Box<Tail>),
     /// Read the whole log: numbers without gaps, entries readable, payloads as recorded
     Verify,
     /// Make anew what is derived from the log: what sessions are listed by, and entries are found by
