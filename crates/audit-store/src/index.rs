@@ -45,7 +45,7 @@ pub(crate) struct Change {
     seen: Seen,
 }
 
-/// Hashes of the decisions (facts and policies) of a session that were taken into account: a statement that runs again
+/// Hashes of what decisions said (facts and policies) of a session that was taken into account: a statement that runs again
 /// has the very ones of before.
 type Seen = HashSet<u64>;
 
@@ -74,7 +74,6 @@ impl Known {
 pub(crate) struct Gather {
     pub(crate) changes: HashMap<SessionId, Change>,
     hasher: DefaultHashBuilder,
-    decision: Vec<u8>,
 }
 
 impl Gather {
@@ -105,10 +104,12 @@ impl Gather {
                 change.terms.insert(hour.prefix());
             }
             if header.kind == EventKind::Request {
-                let request = RequestFields::read(db, index, leaf)?;
-                self.decision.clear();
-                request.decision(&mut self.decision);
-                change.add_decision(self.hasher.hash_one(&self.decision), &request).map_err(|e| log::damaged(index, &e))?;
+                let decision = decode::from_facts(leaf).map_err(|e| log::damaged(index, &e))?;
+                let hash = self.hasher.hash_one(decision);
+                if !change.seen.contains(&hash) {
+                    let request = RequestFields::read(db, index, leaf)?;
+                    change.add_decision(hash, &request).map_err(|e| log::damaged(index, &e))?;
+                }
             }
             change.add(db, index, &header, leaf)?;
             Ok(Go::On)
@@ -131,15 +132,13 @@ impl Change {
     }
 
     fn add_decision(&mut self, hash: u64, request: &RequestFields<'_>) -> Result<(), DecodeError> {
-        if self.seen.len() >= DECISIONS_SEEN_MAX && !self.seen.contains(&hash) {
+        if self.seen.len() >= DECISIONS_SEEN_MAX {
             self.seen.clear();
         }
-        if self.seen.insert(hash) {
-            request.terms(|term| {
-                self.terms.insert(term.prefix());
-            })?;
-        }
-        Ok(())
+        self.seen.insert(hash);
+        request.terms(|term| {
+            self.terms.insert(term.prefix());
+        })
     }
 
     /// Prefixes of that under which the session can be found that it could not be found under before.

@@ -13,11 +13,12 @@ use crate::limits::OWNERS_KEPT_MAX;
 use crate::log::{self, Go};
 use crate::options::Family;
 use crate::wire::{DecodeError, Reader};
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap};
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{Event, SessionId, StoreError};
 use rocksdb::WriteBatch;
 use std::borrow::Cow;
+use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
 /// Entries that segments cover: a multiple of [`SEGMENT`].
@@ -101,9 +102,8 @@ struct Builder<'d> {
     kinds: [usize; EventKind::ALL.len() + 1],
     verdicts: [usize; 3],
     sessions: HashMap<SessionId, [usize; 2]>,
-    /// Facts and policies as bytes → places: a statement that runs again has the very ones of before.
-    decisions: HashMap<Vec<u8>, Rc<[usize]>>,
-    decision: Vec<u8>,
+    /// Hash of facts and policies → places: a statement that runs again has the very ones of before.
+    decisions: HashMap<u64, Rc<[usize]>>,
     matrix: Matrix,
     times: Vec<(i64, i64)>,
 }
@@ -120,7 +120,6 @@ impl<'d> Builder<'d> {
             verdicts: [0; 3],
             sessions: HashMap::new(),
             decisions: HashMap::new(),
-            decision: Vec::new(),
             matrix: Matrix::new(),
             times: vec![(i64::MAX, i64::MIN); BLOCKS],
         };
@@ -210,9 +209,8 @@ impl<'d> Builder<'d> {
             self.push(self.verdicts[verdict as usize], at);
         }
         let request = RequestFields::read(self.db, index, leaf)?;
-        self.decision.clear();
-        request.decision(&mut self.decision);
-        let places = match self.decisions.get(&self.decision[..]) {
+        let decision = request.decision(self.decisions.hasher());
+        let places = match self.decisions.get(&decision) {
             Some(places) => Rc::clone(places),
             None => {
                 let mut places = Vec::new();
@@ -221,7 +219,7 @@ impl<'d> Builder<'d> {
                 places.dedup();
                 let places: Rc<[usize]> = places.into();
                 if self.decisions.len() < DECISIONS_MAX {
-                    self.decisions.insert(self.decision.clone(), Rc::clone(&places));
+                    self.decisions.insert(decision, Rc::clone(&places));
                 }
                 places
             }
@@ -323,11 +321,14 @@ impl<'a> RequestFields<'a> {
         }
     }
 
-    /// Appends what decides about [`Self::terms`]: the same bytes, the same terms.
-    pub(crate) fn decision(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&(self.facts.len() as u64).to_le_bytes());
-        out.extend_from_slice(&self.facts);
-        out.extend_from_slice(&self.policies);
+    /// Hash of what decides about [`Self::terms`]: the same, the same terms.
+    fn decision(&self, hasher: &DefaultHashBuilder) -> u64 {
+        let mut state = hasher.build_hasher();
+        state.write(&self.facts);
+        // Where one ends and the other begins.
+        state.write_usize(self.facts.len());
+        state.write(&self.policies);
+        state.finish()
     }
 
     /// Shows its objects and policies.
