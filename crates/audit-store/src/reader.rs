@@ -3,7 +3,7 @@
 use crate::db::Db;
 use crate::entry::StoredEntry;
 use crate::find::passes::Paper;
-use crate::find::walk::{LeafReader, Way};
+use crate::find::read::{LeafReader, Way};
 use crate::index::{self, Change, Gather};
 use crate::log::{self, Go};
 use crate::options::{Family, Options};

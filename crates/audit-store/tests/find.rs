@@ -403,16 +403,20 @@ fn the_index_is_made_anew_and_what_is_missing_of_it_is_noticed() {
 
 /// As a store looks that another version has written.
 fn change_index_format(path: &std::path::Path, form: Option<&str>) {
-    let families = ["default", "entries", "payload", "sessions", "by_session", "find"];
-    let known = rocksdb::DB::list_cf(&rocksdb::Options::default(), path).unwrap();
-    assert!(families.iter().all(|name| known.iter().any(|known| known == name)));
-    let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), path, known).unwrap();
-    match form {
+    raw(path, |db| match form {
         Some(form) => db.put(b"index-format", form).unwrap(),
         None => db.delete(b"index-format").unwrap(),
+    });
+}
+
+/// Shows the database of a store that is closed.
+fn raw<T>(path: &std::path::Path, work: impl FnOnce(&rocksdb::DB) -> T) -> T {
+    let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), path).unwrap();
+    let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), path, &families).unwrap();
+    let done = work(&db);
+    for family in &families {
+        db.flush_cf(db.cf_handle(family).unwrap()).unwrap();
     }
-    db.flush_wal(true).unwrap();
-    db.flush().unwrap();
     drop(db);
     // The store has no such log.
     for file in std::fs::read_dir(path).unwrap() {
@@ -421,12 +425,14 @@ fn change_index_format(path: &std::path::Path, form: Option<&str>) {
             std::fs::remove_file(file).unwrap();
         }
     }
+    done
 }
 
 #[test]
-fn long_statements_are_found_in_what_is_kept_beside_them() {
+fn long_statements_are_found_beside_and_forgotten_when_they_were_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let store = AuditStore::open(dir.path().join("audit"), options()).unwrap();
+    let path = dir.path().join("audit");
+    let store = AuditStore::open(&path, options()).unwrap();
     store.append(&[started(1, "ci", "orders")]).unwrap();
     let long = format!("SELECT '{}', 'At The End'", "x".repeat(9_000));
     for n in 1..40_000u64 {
@@ -446,4 +452,36 @@ fn long_statements_are_found_in_what_is_kept_beside_them() {
     // Nothing was removed, so forgetting changes nothing.
     store.forget_texts(&[1_234, 39_999, 1 << 40]).unwrap();
     assert_eq!(find("at the end").len(), 1);
+    drop(store);
+
+    // As a redaction removes it: field 7 is the statement.
+    let before = raw(&path, |db| {
+        let key = [&1_234u64.to_be_bytes()[..], &[7]].concat();
+        let payload = db.cf_handle("payload").unwrap();
+        assert!(db.get_cf(payload, &key).unwrap().is_some());
+        db.delete_cf(payload, &key).unwrap();
+        rows_set(db)
+    });
+    let store = AuditStore::open(&path, options()).unwrap();
+    let reader = store.reader();
+    let count = |text: &str| {
+        let filter = EntryFilter { text: Some(text.to_owned()), ..EntryFilter::default() };
+        let page = reader.latest(None, &filter, 50_000).unwrap();
+        page.items.len()
+    };
+    assert_eq!(count("at the end"), 0, "what is not there does not pass");
+    store.forget_texts(&[1_234]).unwrap();
+    assert_eq!((count("at the end"), count("select 1")), (0, audit_store::limits::PAGE_MAX));
+    assert_eq!(reader.entry(1_234).unwrap().unwrap().withheld.len(), 1);
+    store.close().unwrap();
+    drop(store);
+    let after = raw(&path, rows_set);
+    assert!(after < before, "its pieces are still in the index: {before} bits before, {after} after");
+}
+
+/// Bits that say which blocks may have a piece of text.
+fn rows_set(db: &rocksdb::DB) -> u32 {
+    let rows = db.prefix_iterator_cf(db.cf_handle("find").unwrap(), b"T").map(|row| row.unwrap());
+    let rows = rows.take_while(|(key, _)| key.starts_with(b"T"));
+    rows.map(|(_, rows)| rows.iter().map(|byte| byte.count_ones()).sum::<u32>()).sum()
 }

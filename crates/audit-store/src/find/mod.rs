@@ -25,6 +25,7 @@ pub(crate) mod bits;
 pub(crate) mod grams;
 pub(crate) mod listing;
 pub(crate) mod passes;
+pub(crate) mod read;
 pub(crate) mod segment;
 pub(crate) mod terms;
 pub(crate) mod walk;
