@@ -182,7 +182,7 @@ mod tests {
         let (plain, numbers) = (plain.finish(None), numbers.finish(None));
         assert_eq!(blocks(&plain, "pgbench_accounts"), u128::MAX);
         assert_eq!(blocks(&plain, "pgbench_tellers"), 0);
-        assert!(plain.0 <= 10, "{} bits", plain.0);
+        assert!(plain.0 <= 11, "{} bits", plain.0);
         assert!((13..=15).contains(&numbers.0), "{} bits", numbers.0);
         let of = 77 * 128u32;
         let found = blocks(&numbers, &format!("aid = {};", of.wrapping_mul(2_654_435_761) % 10_000_000));
