@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import audit
 import measure
 from plot import bars
 from servers import ROOT, Servers
@@ -24,10 +25,12 @@ class Scale:
     slice: int
     rows: int
     sessions: int
+    # Of the log.
+    entries: int
 
 
-FULL = Scale(rounds=5, seconds=6, turns=16, slice=2, rows=1_000_000, sessions=5000)
-QUICK = Scale(rounds=1, seconds=3, turns=3, slice=1, rows=250_000, sessions=1000)
+FULL = Scale(rounds=5, seconds=6, turns=16, slice=2, rows=1_000_000, sessions=5000, entries=10_000_000)
+QUICK = Scale(rounds=1, seconds=3, turns=3, slice=1, rows=250_000, sessions=1000, entries=1_000_000)
 
 PARTS = {
     "pgbench": lambda s, scale: measure.pgbench(s, scale) + measure.pgbench(s, scale, tls=True),
@@ -35,7 +38,13 @@ PARTS = {
     "logins": measure.logins,
     "idle": measure.idle,
     "recording": measure.recording,
+    "appends": audit.appends,
+    "log": audit.log,
+    "find": audit.find,
 }
+
+# Names of several parts.
+GROUPS = {"audit": ["appends", "log", "find"]}
 
 # Columns of each part: key, heading, format.
 COLUMNS = {
@@ -44,6 +53,9 @@ COLUMNS = {
     "logins": [("per_second", "logins/s", ".0f"), ("cpu_us", "CPU µs/login", ".0f"), ("ratio", "× PgBouncer", ".2f"), ("p50_ms", "p50 ms", ".1f"), ("p99_ms", "p99 ms", ".1f")],
     "idle": [("sessions", "sessions", ".0f"), ("kib_each", "KiB each", ".1f"), ("mib", "MiB in all", ".0f"), ("idle_cpu_share", "CPU share idle", ".3f"), ("alive", "alive", "")],
     "recording": [("cpu_us", "CPU µs/tx", ".1f"), ("ratio", "× write", ".2f"), ("error", "±", ".2f"), ("tps", "tx/s", ".0f"), ("p50_us", "p50 µs", ".0f"), ("p99_us", "p99 µs", ".0f")],
+    "appends": [("per_second", "entries/s", ".0f"), ("append_cpu_us", "CPU µs, callers", ".1f"), ("cpu_us", "CPU µs, all in", ".1f"), ("ratio", "× bare RocksDB", ".2f"), ("per_fsync", "entries/fsync", ".1f")],
+    "log": [("value", "", ".2f"), ("unit", "", "")],
+    "find": [("found", "found", ".0f"), ("cold_ms", "cold ms", ".1f"), ("cold_cpu_ms", "CPU ms", ".1f"), ("warm_ms", "warm ms", ".1f"), ("warm_cpu_ms", "CPU ms", ".1f")],
 }
 
 
@@ -85,10 +97,10 @@ def main():
     parser.add_argument("--only", default=",".join(PARTS))
     arguments = parser.parse_args()
     scale = QUICK if arguments.quick else FULL
-    wanted = arguments.only.split(",")
+    wanted = [part for name in arguments.only.split(",") for part in GROUPS.get(name, [name])]
     for part in wanted:
         if part not in PARTS:
-            parser.error(f"no part is called {part}; there are: {', '.join(PARTS)}")
+            parser.error(f"no part is called {part}; there are: {', '.join([*PARTS, *GROUPS])}")
     servers = Servers(scale.rows)
     results = {}
     for part in wanted:
@@ -101,8 +113,12 @@ def main():
     else:
         print(f"\n{foot(scale)}")
     out = Path(ROOT) / "benches/results"
-    if "pgbench" in results and not arguments.quick:
+    if not arguments.quick:
         out.mkdir(exist_ok=True)
+    if "log" in results and not arguments.quick:
+        (out / "audit.md").write_text("\n\n".join(table(part, results[part]) for part in GROUPS["audit"] if part in results)
+                                      + f"\n\n{machine()}\n")
+    if "pgbench" in results and not arguments.quick:
         (out / "cpu.svg").write_text(bars("CPU of the proxy per transaction, µs (pgbench -S -c 8)", results["pgbench"], "cpu_us"))
         (out / "table.md").write_text("\n\n".join(table(part, lines) for part, lines in results.items())
                                       + f"\n\n{foot(scale)}\n")

@@ -33,7 +33,7 @@ def pgbench_once(way, mode, seconds, clients=8):
     rate = float(re.search(r"tps = ([0-9.]+)", out).group(1))
     times = sorted(int(line.split()[2]) for file in glob.glob(str(SCRATCH / "pgbench_log.*")) for line in open(file))
     return {
-        "tps": rate, "cpu_us": used / done * 1e6 if used is not None else None,
+        "done": done, "tps": rate, "cpu_us": used / done * 1e6 if used is not None else None,
         "p50_us": times[len(times) // 2] if times else None, "p99_us": times[len(times) * 99 // 100] if times else None,
     }
 

@@ -1,6 +1,7 @@
 //! Reading the audit log: the same filters for the API and for the command line.
 
 use crate::config::units::parse_time;
+use audit_store::limits::TEXT_MIN;
 use audit_store::{EntryFilter, EventKind, Reader, SessionFilter, StoredEntry};
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{SessionId, StoreError, Timestamp};
@@ -35,6 +36,19 @@ pub struct Filter {
     #[arg(long, value_name = "VERDICT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
+    /// Only with a request on this object: public.orders, or a part of it: orders, public
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// Only what this policy determined
+    #[arg(long, value_name = "ID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Only with this text, in whatever case: in a statement or a text parameter, in who a session is of, what it called
+    /// itself and where it came from, in a failed login or an administrative action
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// A filter that makes no sense.
@@ -46,6 +60,9 @@ pub enum InvalidFilter {
     /// Not a verdict.
     #[error("{0:?} is not a verdict; it is allow, deny or hold")]
     Verdict(String),
+    /// Too short a text.
+    #[error("the text {0:?} is too short to be searched for; give at least {TEXT_MIN} characters")]
+    Text(String),
     /// Not a kind of entry.
     #[error("{0:?} is not a kind of entry; kinds are {kinds}", kinds = kinds())]
     Kind(String),
@@ -59,6 +76,13 @@ fn time(text: Option<&String>) -> Result<Option<Timestamp>, InvalidFilter> {
     text.map(|text| parse_time(text, now()).ok_or_else(|| InvalidFilter::Time(text.clone()))).transpose()
 }
 
+fn searched(text: Option<&String>) -> Result<Option<String>, InvalidFilter> {
+    match text {
+        Some(text) if text.len() < TEXT_MIN => Err(InvalidFilter::Text(text.clone())),
+        other => Ok(other.cloned()),
+    }
+}
+
 fn verdict(text: Option<&String>) -> Result<Option<RecordedVerdict>, InvalidFilter> {
     let all = [RecordedVerdict::Allow, RecordedVerdict::Deny, RecordedVerdict::Hold];
     let find = |text: &String| {
@@ -70,21 +94,28 @@ fn verdict(text: Option<&String>) -> Result<Option<RecordedVerdict>, InvalidFilt
 impl fmt::Display for Filter {
     /// For the record of a reading: `principal=dev/ci since=2h`; `all` without a condition.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            ("principal", &self.principal),
-            ("connection", &self.connection),
-            ("since", &self.since),
-            ("until", &self.until),
-            ("verdict", &self.verdict),
-        ];
-        let set =
-            parts.iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={value}"))).collect::<Vec<_>>();
+        let set = self.conditions().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
         f.write_str(if set.is_empty() { "all" } else { "" })?;
         f.write_str(&set.join(" "))
     }
 }
 
 impl Filter {
+    /// The conditions that are set: name, as in a query, and value.
+    pub fn conditions(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [
+            ("principal", &self.principal),
+            ("connection", &self.connection),
+            ("since", &self.since),
+            ("until", &self.until),
+            ("verdict", &self.verdict),
+            ("object", &self.object),
+            ("policy", &self.policy),
+            ("text", &self.text),
+        ];
+        all.into_iter().filter_map(|(name, value)| value.as_deref().map(|value| (name, value)))
+    }
+
     /// As a filter of sessions.
     ///
     /// # Errors
@@ -94,6 +125,9 @@ impl Filter {
             principal: self.principal.clone(),
             connection: self.connection.clone(),
             verdict: verdict(self.verdict.as_ref())?,
+            object: self.object.clone(),
+            policy: self.policy.clone(),
+            text: searched(self.text.as_ref())?,
             since: time(self.since.as_ref())?,
             until: time(self.until.as_ref())?,
             ..SessionFilter::default()
@@ -111,6 +145,9 @@ impl Filter {
             principal: self.principal.clone(),
             connection: self.connection.clone(),
             verdict: verdict(self.verdict.as_ref())?,
+            object: self.object.clone(),
+            policy: self.policy.clone(),
+            text: searched(self.text.as_ref())?,
             kinds: kinds.collect::<Result<_, _>>()?,
             since: time(self.since.as_ref())?,
             until: time(self.until.as_ref())?,

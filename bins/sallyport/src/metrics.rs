@@ -96,6 +96,7 @@ families! {
     AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Batches that the audit store refused; their requests were refused too.";
     AUDIT_HEALTHY = Gauge "sallyport_audit_healthy" [] "1 while the audit store accepts entries.";
     AUDIT_PUBLISHED = Gauge "sallyport_audit_published_entries" [] "Entries of the audit log that the last published checkpoint commits to.";
+    AUDIT_COSIGNED = Gauge "sallyport_audit_cosigned" [] "Witnesses that have cosigned the last checkpoint.";
     AUDIT_PUBLISHING = Gauge "sallyport_audit_publishing" [] "1 while the audit log is signed and published; 0: the gateway's log says why not.";
     RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";
     WAITING = Gauge "sallyport_waiting_for_restart" [] "Sections of the configuration whose changes take effect at the next start.";

@@ -60,6 +60,22 @@ pub fn operations(facts: &Facts) -> Vec<String> {
     facts.operations.iter().map(show).collect()
 }
 
+/// What a recorded request would do, and the policies that determined its verdict, in one line: `select on table
+/// public.orders · by app-read`. Empty: neither is known. `request` is the log's form.
+#[must_use]
+pub fn decided(request: &Value) -> String {
+    let facts: Facts = serde_json::from_value(request["facts"].clone()).unwrap_or_default();
+    let policies = request["policies"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
+    let mut parts = operations(&facts);
+    parts.extend(facts.unknown.iter().map(|unknown| format!("unknown: {}", unknown.what)));
+    let mut line = one_line(&parts.join(", "));
+    if !policies.is_empty() {
+        line.push_str(if line.is_empty() { "by " } else { " · by " });
+        line.push_str(&policies.join(", "));
+    }
+    line
+}
+
 /// Text as text, anything else as `{"base64": …}`: what is shown is never altered unseen.
 fn bytes(value: &[u8]) -> Value {
     match std::str::from_utf8(value) {

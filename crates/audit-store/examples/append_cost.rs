@@ -1,142 +1,169 @@
-//! What an append costs: `cargo run --release -p audit-store --example append_cost [DIR]`.
+//! What an append costs, beside a bare write of the same bytes into RocksDB: `append_cost DIR`.
 //!
-//! Prints CPU of the calling thread and of the whole process for each entry, for batches of 1, 4 and 8 under
-//! `write` durability, and entries for each fsync under `sync` with 1, 8 and 64 threads.
+//! Each measurement prints one JSON object in a line: threads (each stands for a session), appends per second, CPU of
+//! the calling threads and of the whole process (index, compression, files) for each entry of about 300 bytes, and
+//! entries for each fsync. `scripts/bench --only audit` runs it and sets SQLite beside it.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use audit_store::{AuditStore, Durability, Options};
+use audit_store::encode::encode;
+use audit_store::{AuditStore, Durability, Options, SessionFilter};
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{Entry, Store};
+use rocksdb::{DB, DBCompressionType, WriteBatch, WriteOptions};
+use serde_json::json;
 use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Entries of one measurement.
-const ENTRIES: u64 = 400_000;
-
-fn main() -> Result<(), Box<dyn Error>> {
-    let made = tempfile::tempdir()?;
-    let dir = std::env::args_os().nth(1).map_or_else(|| made.path().to_owned(), PathBuf::from);
-    println!(
-        "{:>10} {:>8} {:>10} {:>12} {:>12} {:>10} {:>10}",
-        "", "leaf B", "µs wall", "µs thread", "µs process", "disk B", "mem MiB"
-    );
-    for (name, text) in [("pgbench", ""), ("long", LONG)] {
-        for size in [1, 2, 4, 8] {
-            write(&dir.join(format!("{name}-{size}")), name, size, text)?;
-        }
-    }
-    println!();
-    println!("{:>10} {:>12} {:>14} {:>16}", "sync", "entries/s", "µs process", "entries/fsync");
-    for threads in [1, 8, 64] {
-        sync(&dir.join(format!("sync-{threads}")), threads)?;
-    }
-    Ok(())
-}
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// Makes the average of leaves about 300 bytes.
 const LONG: &str = " /* Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut labore et \
     dolore magna aliqua. Ut enim ad minim veniam, quis nostrud exercitation ullamco laboris nisi ut aliquip ex ea commodo \
     consequat. Duis aute irure dolor in reprehenderit in voluptate velit esse cillum dolore eu fugiat nulla pariatur. */";
 
-/// A pgbench statement and its outcome, in turns.
-fn turn(number: u64, size: usize, text: &str) -> Vec<Entry> {
-    let at = |n: u64| {
-        let (request, session) = ((number + n) / 2 + 1, (number + n) / 50_000);
-        if (number + n).is_multiple_of(2) {
-            let statement =
-                format!("SELECT abalance FROM pgbench_accounts WHERE aid = {};{text}", (number + n) * 7_919 % 100_000);
-            common::request(session, number + n, request, RecordedVerdict::Allow, &statement)
-        } else {
-            common::outcome(session, number + n, request)
+fn main() -> Result {
+    let dir = std::env::args_os().nth(1).ok_or("append_cost DIR")?;
+    let dir = Path::new(&dir);
+    for durability in [Durability::Write, Durability::Sync] {
+        for threads in [1, 8, 64] {
+            let entries = if durability == Durability::Write { 400_000 } else { 20_000 };
+            let each = entries / threads;
+            let folder = dir.join("measured");
+            ours(&folder, durability, threads, each)?;
+            std::fs::remove_dir_all(&folder)?;
+            bare(&folder, durability, threads, each)?;
+            std::fs::remove_dir_all(&folder)?;
         }
-    };
-    (0..size as u64).map(at).collect()
+    }
+    Ok(())
 }
 
-fn write(dir: &Path, name: &str, size: usize, text: &str) -> Result<(), Box<dyn Error>> {
-    let store = AuditStore::open(dir, Options::default())?;
-    let turns: Vec<_> = (0..ENTRIES / size as u64).map(|n| turn(n * size as u64, size, text)).collect();
-    let (began, process, thread) = (Instant::now(), cpu("/proc/self/stat")?, cpu("/proc/thread-self/stat")?);
-    for turn in &turns {
-        store.append(turn)?;
+/// Entry `number` of a session: a pgbench statement, or its outcome, in turns.
+fn entry(session: u64, number: u64) -> Entry {
+    let request = number / 2 + 1;
+    if number.is_multiple_of(2) {
+        let aid = (session * 1_000_003 + number) * 7_919 % 10_000_000;
+        let statement = format!("SELECT abalance FROM pgbench_accounts WHERE aid = {aid};{LONG}");
+        common::request(session, number, request, RecordedVerdict::Allow, &statement)
+    } else {
+        common::outcome(session, number, request)
     }
-    let (wall, thread) = (began.elapsed(), cpu("/proc/thread-self/stat")? - thread);
+}
+
+/// CPU of the threads' own work.
+#[derive(Default)]
+struct Callers(AtomicU64);
+
+impl Callers {
+    /// Runs `work` on so many threads, each with its number.
+    fn run(&self, threads: u64, work: impl Fn(u64) -> Result + Sync) -> Result {
+        std::thread::scope(|scope| {
+            let run = |thread| {
+                work(thread).map_err(|error| error.to_string())?;
+                let stat = std::fs::read_to_string("/proc/thread-self/schedstat").map_err(|error| error.to_string())?;
+                let nanos = stat.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
+                self.0.fetch_add(nanos, Ordering::Relaxed);
+                Ok::<_, String>(())
+            };
+            let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+            threads.into_iter().try_for_each(|thread| Ok(thread.join().map_err(|_| "a thread panicked")??))
+        })
+    }
+}
+
+struct Measured<'a> {
+    way: &'a str,
+    durability: Durability,
+    threads: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+impl Measured<'_> {
+    fn print(&self, wall: f64, callers: &Callers, process: f64, syncs: Option<u64>) {
+        let Measured { way, durability, threads, entries, bytes } = self;
+        let (each, durability) = (*entries as f64, if *durability == Durability::Write { "write" } else { "sync" });
+        println!(
+            "{}",
+            json!({ "way": way, "durability": durability, "threads": threads, "per_second": each / wall,
+                "append_cpu_us": callers.0.load(Ordering::Relaxed) as f64 / 1e3 / each, "cpu_us": process * 1e6 / each,
+                "per_fsync": syncs.map(|syncs| each / syncs as f64), "leaf_bytes": *bytes as f64 / each })
+        );
+    }
+}
+
+fn ours(dir: &Path, durability: Durability, threads: u64, each: u64) -> Result {
+    let store = AuditStore::open(dir, Options { durability, ..Options::default() })?;
+    let sessions: Vec<Vec<Entry>> =
+        (0..threads).map(|session| (0..each).map(|number| entry(session, number)).collect()).collect();
+    let (began, before, syncs) = (Instant::now(), cpu()?, store.health().syncs);
+    let callers = Callers::default();
+    callers.run(threads, |thread| {
+        let entries = sessions.get(thread as usize).ok_or("no such session")?;
+        entries.iter().try_for_each(|entry| Ok(store.append(std::slice::from_ref(entry)).map(drop)?))
+    })?;
+    let (wall, syncs) = (began.elapsed().as_secs_f64(), store.health().syncs - syncs);
     // The index and the compression belong to the cost.
-    store.reader().sessions(&audit_store::SessionFilter::default(), 1)?;
+    store.reader().sessions(&SessionFilter::default(), 1)?;
     store.flush()?;
-    let process = cpu("/proc/self/stat")? - process;
-    let mut leaves = 0;
-    store.reader().leaves(0..1_000, |_, leaf| {
-        leaves += leaf.len();
+    let process = cpu()? - before;
+    let mut bytes = 0;
+    store.reader().leaves(0..u64::MAX, |_, leaf| {
+        bytes += leaf.len() as u64;
         Ok(())
     })?;
-    let memory = store.health().memory_bytes >> 20;
     store.close()?;
-    drop(store);
-    let each = |seconds: f64| seconds * 1e6 / ENTRIES as f64;
-    println!(
-        "{:>10} {:>8} {:>10.2} {:>12.2} {:>12.2} {:>10.1} {:>10}",
-        format!("{name} {size}"),
-        leaves / 1_000,
-        each(wall.as_secs_f64()),
-        each(thread),
-        each(process),
-        disk(dir)? as f64 / ENTRIES as f64,
-        memory
+    Measured { way: "sallyport", durability, threads, entries: threads * each, bytes }.print(
+        wall,
+        &callers,
+        process,
+        Some(syncs),
     );
     Ok(())
 }
 
-fn sync(dir: &Path, threads: u64) -> Result<(), Box<dyn Error>> {
-    let options = Options { durability: Durability::Sync, ..Options::default() };
-    let store = Arc::new(AuditStore::open(dir, options)?);
-    let each = 20_000 / threads.max(8);
-    let (began, process) = (Instant::now(), cpu("/proc/self/stat")?);
-    let workers: Vec<_> = (0..threads)
-        .map(|thread| {
-            let store = Arc::clone(&store);
-            std::thread::spawn(move || {
-                for n in 0..each {
-                    store.append(&turn(thread * each + n, 1, LONG))?;
-                }
-                Ok::<_, proxy_core::StoreError>(())
-            })
-        })
-        .collect();
-    for worker in workers {
-        worker.join().map_err(|_| "a thread panicked")??;
-    }
-    let (wall, process) = (began.elapsed().as_secs_f64(), cpu("/proc/self/stat")? - process);
-    let (entries, syncs) = ((threads * each) as f64, store.health().syncs as f64);
-    println!(
-        "{:>10} {:>12.0} {:>14.2} {:>16.1}",
-        format!("{threads} thr"),
-        entries / wall,
-        process * 1e6 / entries,
-        entries / syncs
-    );
-    Ok(())
-}
-
-/// User and system time, in seconds (`proc_pid_stat(5)`, fields 14 and 15, in ticks of 10 ms).
-fn cpu(path: &str) -> Result<f64, Box<dyn Error>> {
-    let stat = std::fs::read_to_string(path)?;
-    let (_, rest) = stat.rsplit_once(')').ok_or("no command in stat")?;
-    let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    Ok(ticks as f64 / 100.0)
-}
-
-fn disk(dir: &Path) -> Result<u64, Box<dyn Error>> {
-    let mut total = 0;
-    for file in std::fs::read_dir(dir)? {
-        let file = file?;
-        if file.path().extension().is_some_and(|extension| extension == "sst" || extension == "blob") {
-            total += file.metadata()?.len();
+/// One batch with one key for each entry, as it would be without a journal, an index, and encoding.
+fn bare(dir: &Path, durability: Durability, threads: u64, each: u64) -> Result {
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.set_compression_type(DBCompressionType::Zstd);
+    let db = DB::open(&options, dir)?;
+    let leaf = |session: u64, number: u64| -> Result<Vec<u8>> {
+        let (mut leaf, mut beside) = (Vec::new(), Vec::new());
+        encode(&entry(session, number), 1_024, &mut leaf, &mut beside)?;
+        Ok(leaf)
+    };
+    let sessions: Vec<Vec<Vec<u8>>> =
+        (0..threads).map(|session| (0..each).map(|number| leaf(session, number)).collect()).collect::<Result<_>>()?;
+    let bytes = sessions.iter().flatten().map(|leaf| leaf.len() as u64).sum();
+    let next = AtomicU64::new(0);
+    let (began, before) = (Instant::now(), cpu()?);
+    let callers = Callers::default();
+    callers.run(threads, |thread| {
+        let mut write = WriteOptions::default();
+        write.set_sync(durability == Durability::Sync);
+        for leaf in sessions.get(thread as usize).ok_or("no such session")? {
+            let mut batch = WriteBatch::default();
+            batch.put(next.fetch_add(1, Ordering::Relaxed).to_be_bytes(), leaf);
+            db.write_opt(batch, &write)?;
         }
-    }
-    Ok(total)
+        Ok(())
+    })?;
+    let wall = began.elapsed().as_secs_f64();
+    db.flush()?;
+    let process = cpu()? - before;
+    Measured { way: "bare RocksDB", durability, threads, entries: threads * each, bytes }.print(wall, &callers, process, None);
+    Ok(())
+}
+
+/// User and system time of this process, in seconds (`proc_pid_stat(5)`, fields 14 and 15, in ticks of 10 ms).
+fn cpu() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, rest) = stat.rsplit_once(')').ok_or("no command in stat")?;
+    let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<std::result::Result<u64, _>>()?;
+    Ok(ticks as f64 / 100.0)
 }

@@ -282,6 +282,19 @@ impl Db {
         result.and_then(|()| Err(StoreError::Io("the gateway writes faster than this reader can follow: try again".to_owned())))
     }
 
+    /// Bytes in files, and keys as RocksDB estimates them.
+    pub(crate) fn family_size(&self, family: Family) -> Result<(u64, u64), StoreError> {
+        let family = self.family(family)?;
+        let value = |name: &str| self.db.property_int_value_cf(family, name).ok().flatten().unwrap_or(0);
+        let bytes = value("rocksdb.total-sst-files-size") + value("rocksdb.total-blob-file-size");
+        Ok((bytes, value("rocksdb.estimate-num-keys")))
+    }
+
+    /// The on-disk format, as it is written.
+    pub(crate) fn format(&self) -> Result<String, StoreError> {
+        Ok(String::from_utf8_lossy(&self.get(Family::Meta, FORMAT_KEY)?.unwrap_or_default()).into_owned())
+    }
+
     /// Bytes in files, and in memory.
     pub(crate) fn sizes(&self) -> (u64, u64) {
         let sum = |name: &str| {

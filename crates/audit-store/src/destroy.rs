@@ -5,6 +5,7 @@
 
 use crate::db::Db;
 use crate::decode;
+use crate::find::SEGMENT;
 use crate::index;
 use crate::kind::EventKind;
 use crate::log::{self, Go, payload_key};
@@ -116,6 +117,9 @@ impl AuditStore {
             from = to;
         }
         db.flush()?;
+        // One of each segment: nothing of what is gone can be found by its text.
+        let segments: Vec<u64> = (first / SEGMENT..=(last - 1) / SEGMENT).map(|segment| segment * SEGMENT).collect();
+        self.forget_texts(&segments)?;
         Ok(Progress { next, done, contents })
     }
 }

@@ -1,51 +1,36 @@
 //! The session index: derived from the log, behind it by at most half a second, and made anew from it.
 //!
 //! One turn reads the entries since the last one and writes, in one batch: the summary of each session that
-//! had any; one list of indices for it; its place under principal, connection and verdict when that is new;
-//! and how far the index has come. So the cost is one write for each active session and turn, not one for
-//! each entry, and none on the way of a request.
+//! had any; one list of indices for it; its place under principal, connection, verdict, object, policy and hour when
+//! that is new; and how far the index has come. So the cost is one write for each active session and turn, not one
+//! for each entry, and none on the way of a request. Segments that became whole are made after it (`find`).
 
 use crate::db::Db;
 use crate::decode::{self, Header};
-use crate::limits::INDEX_PASS_MAX;
+use crate::find::SEGMENT;
+use crate::find::segment::{self, Owners, RequestFields};
+use crate::find::terms::Term;
+use crate::kind::EventKind;
+use crate::limits::{DECISIONS_SEEN_MAX, INDEX_PASS_MAX};
 use crate::log::{self, Go};
 use crate::options::Family;
 use crate::session::SessionSummary;
-use crate::wire::{put_varint, take_varint};
-use hashbrown::HashMap;
+use crate::wire::{DecodeError, put_varint, take_varint};
 use hashbrown::hash_map::Entry as Slot;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use proxy_core::record::RecordedVerdict;
-use proxy_core::{SessionId, StoreError};
+use proxy_core::{Event, SessionId, StoreError};
 use rocksdb::WriteBatch;
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 
+/// The form of everything derived. Another one is made anew from the log.
+const INDEX_FORMAT: &[u8] = b"2";
+const INDEX_FORMAT_KEY: &[u8] = b"index-format";
 const INDEXED_KEY: &[u8] = b"indexed";
 
 /// Summaries of sessions that are kept in memory between turns.
 const OPEN_KEPT_MAX: usize = 8_192;
-
-/// What a session belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Find<'a> {
-    Principal(&'a str),
-    Connection(&'a str),
-    Verdict(RecordedVerdict),
-}
-
-impl Find<'_> {
-    /// What all keys of it begin with: sort, length of the value (4 bytes, big-endian), value.
-    pub(crate) fn prefix(self) -> Vec<u8> {
-        let (sort, value) = match self {
-            Find::Principal(id) => (b'p', id),
-            Find::Connection(name) => (b'c', name),
-            Find::Verdict(verdict) => (b'v', verdict.as_str()),
-        };
-        let mut key = Vec::with_capacity(5 + value.len() + 16);
-        key.push(sort);
-        key.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
-        key.extend_from_slice(value.as_bytes());
-        key
-    }
-}
 
 /// One session's share of a turn.
 #[derive(Debug, Clone)]
@@ -55,7 +40,14 @@ pub(crate) struct Change {
     pub(crate) indices: Vec<u64>,
     /// As it was before; `None`: it is new.
     before: Option<Known>,
+    /// Prefixes of the objects, policies and hours of its entries in this turn that were not seen before.
+    terms: BTreeSet<Vec<u8>>,
+    seen: Seen,
 }
+
+/// Hashes of what decisions said (facts and policies) of a session that was taken into account: a statement that runs again
+/// has the very ones of before.
+type Seen = HashSet<u64>;
 
 /// Under what a session can already be found.
 #[derive(Debug, Clone, Copy)]
@@ -77,34 +69,82 @@ impl Known {
     }
 }
 
-/// Reads the leaves from `from` to before `to` into `changes`. `known` gives a session's summary before them.
-pub(crate) fn gather(
-    db: &Db,
-    from: u64,
-    to: u64,
-    changes: &mut HashMap<SessionId, Change>,
-    mut known: impl FnMut(SessionId) -> Result<Option<SessionSummary>, StoreError>,
-) -> Result<(), StoreError> {
-    log::scan(db, from, to, |index, leaf| {
-        let header = decode::header(leaf).map_err(|e| log::damaged(index, &e))?;
-        let Some((id, _)) = header.session else { return Ok(Go::On) };
-        let change = match changes.entry(id) {
-            Slot::Occupied(slot) => slot.into_mut(),
-            Slot::Vacant(slot) => {
-                let summary = known(id)?;
-                let before = summary.as_ref().map(Known::of);
-                let summary = summary.unwrap_or_else(|| SessionSummary::new(id, index, header.time));
-                slot.insert(Change { summary, indices: Vec::new(), before })
-            }
-        };
-        change.indices.push(index);
-        add(db, &mut change.summary, index, &header, leaf)?;
-        Ok(Go::On)
-    })
+/// Reads leaves into changes.
+#[derive(Default)]
+pub(crate) struct Gather {
+    pub(crate) changes: HashMap<SessionId, Change>,
+    hasher: DefaultHashBuilder,
 }
 
-fn add(db: &Db, summary: &mut SessionSummary, index: u64, header: &Header, leaf: &[u8]) -> Result<(), StoreError> {
-    summary.add(index, header, || log::decode(db, index, leaf).map(|decoded| decoded.entry.event))
+impl Gather {
+    /// Reads the leaves from `from` to before `to`. `known` gives a session's summary before them, and what of it was seen.
+    pub(crate) fn read(
+        &mut self,
+        db: &Db,
+        from: u64,
+        to: u64,
+        mut known: impl FnMut(SessionId) -> Result<Option<(SessionSummary, Seen)>, StoreError>,
+    ) -> Result<(), StoreError> {
+        log::scan(db, from, to, |index, leaf| {
+            let header = decode::header(leaf).map_err(|e| log::damaged(index, &e))?;
+            let Some((id, _)) = header.session else { return Ok(Go::On) };
+            let change = match self.changes.entry(id) {
+                Slot::Occupied(slot) => slot.into_mut(),
+                Slot::Vacant(slot) => {
+                    let (summary, seen) = known(id)?.unzip();
+                    let before = summary.as_ref().map(Known::of);
+                    let summary = summary.unwrap_or_else(|| SessionSummary::new(id, index, header.time));
+                    let (indices, terms) = (Vec::new(), BTreeSet::new());
+                    slot.insert(Change { summary, indices, before, terms, seen: seen.unwrap_or_default() })
+                }
+            };
+            change.indices.push(index);
+            let hour = Term::hour(header.time);
+            if change.summary.entries == 0 || Term::hour(change.summary.last) != hour {
+                change.terms.insert(hour.prefix());
+            }
+            if header.kind == EventKind::Request {
+                let decision = decode::from_facts(leaf).map_err(|e| log::damaged(index, &e))?;
+                let hash = self.hasher.hash_one(decision);
+                if !change.seen.contains(&hash) {
+                    let request = RequestFields::read(db, index, leaf)?;
+                    change.add_decision(hash, &request).map_err(|e| log::damaged(index, &e))?;
+                }
+            }
+            change.add(db, index, &header, leaf)?;
+            Ok(Go::On)
+        })
+    }
+}
+
+impl Change {
+    fn add(&mut self, db: &Db, index: u64, header: &Header, leaf: &[u8]) -> Result<(), StoreError> {
+        let mut policies = Vec::new();
+        self.summary.add(index, header, || {
+            let event = log::decode(db, index, leaf)?.entry.event;
+            if let Event::SessionStarted(started) = &event {
+                policies.clone_from(&started.policies);
+            }
+            Ok(event)
+        })?;
+        self.terms.extend(policies.iter().map(|id| Term::Policy(id).prefix()));
+        Ok(())
+    }
+
+    fn add_decision(&mut self, hash: u64, request: &RequestFields<'_>) -> Result<(), DecodeError> {
+        if self.seen.len() >= DECISIONS_SEEN_MAX {
+            self.seen.clear();
+        }
+        self.seen.insert(hash);
+        request.terms(|term| {
+            self.terms.insert(term.prefix());
+        })
+    }
+
+    /// Prefixes of that under which the session can be found that it could not be found under before.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.terms.iter().cloned().chain(new_places(self).into_iter().map(Term::prefix))
+    }
 }
 
 /// The summary of `id` as stored.
@@ -116,6 +156,23 @@ pub(crate) fn stored(db: &Db, id: SessionId) -> Result<Option<SessionSummary>, S
 /// How far the stored index has come.
 pub(crate) fn indexed(db: &Db) -> Result<u64, StoreError> {
     db.place(INDEXED_KEY, "the index's place")
+}
+
+/// Whether what is stored is of this version's form: also when nothing is stored.
+pub(crate) fn is_ours(db: &Db) -> Result<bool, StoreError> {
+    match db.get(Family::Meta, INDEX_FORMAT_KEY)? {
+        Some(format) => Ok(format == INDEX_FORMAT),
+        // A reader beside a gateway that has written no file yet.
+        None => Ok(indexed(db)? == 0),
+    }
+}
+
+/// The key of a list of a session's indices that begins with `first`.
+pub(crate) fn list_key(id: SessionId, first: u64) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(&id.0);
+    key[16..].copy_from_slice(&first.to_be_bytes());
+    key
 }
 
 /// Indices as a list: the first in the key, then the steps.
@@ -141,19 +198,43 @@ pub(crate) fn take_indices(first: u64, mut steps: &[u8], out: &mut Vec<u64>) -> 
 /// Keeps the index. One at a time.
 pub(crate) struct Indexer {
     next: u64,
-    open: HashMap<SessionId, SessionSummary>,
+    open: HashMap<SessionId, (SessionSummary, Seen)>,
+    gather: Gather,
+    /// Entries that segments cover.
+    covered: u64,
+    owners: Owners,
 }
 
 impl Indexer {
     /// Goes on where the stored index ends. One that is ahead of the log (which lost its unsynced end in a
-    /// power loss) is of no use: it is made anew.
+    /// power loss), or of another version's form, is of no use: it is made anew.
     pub(crate) fn open(db: &Db, end: u64) -> Result<Self, StoreError> {
-        let mut next = indexed(db)?;
+        let next = indexed(db)?;
         if next > end {
+            tracing::warn!("the index does not belong to this log: it is made anew");
             clear(db)?;
-            next = 0;
+        } else if db.get(Family::Meta, INDEX_FORMAT_KEY)?.is_none_or(|format| format != INDEX_FORMAT) {
+            if next > 0 {
+                tracing::warn!(entries = end, "the index is missing, or of another version: it is made anew");
+            }
+            clear(db)?;
         }
-        Ok(Self { next, open: HashMap::new() })
+        let (next, covered) = (indexed(db)?, segment::covered(db)?);
+        Ok(Self { next, open: HashMap::new(), gather: Gather::default(), covered, owners: Owners::default() })
+    }
+
+    /// Removes the whole index and begins anew.
+    pub(crate) fn begin_anew(&mut self, db: &Db, end: u64) -> Result<(), StoreError> {
+        clear(db)?;
+        *self = Self::open(db, end)?;
+        Ok(())
+    }
+
+    /// Makes the segments of these entries anew, as far as they are made.
+    pub(crate) fn forget_texts(&self, db: &Db, entries: &[u64]) -> Result<(), StoreError> {
+        let segments: BTreeSet<u64> =
+            entries.iter().filter(|index| **index < self.covered).map(|index| index / SEGMENT).collect();
+        segments.into_iter().try_for_each(|segment| segment::rebuild(db, segment))
     }
 
     /// The first entry that is not in the index.
@@ -164,12 +245,13 @@ impl Indexer {
     /// Indexes the entries up to before `end`, or the first of them. Entries before `synced` are on the disk.
     pub(crate) fn pass(&mut self, db: &Db, end: u64, synced: u64) -> Result<(), StoreError> {
         let to = end.min(self.next.saturating_add(INDEX_PASS_MAX));
-        let mut changes = HashMap::new();
+        self.gather.changes.clear();
         let open = &self.open;
-        gather(db, self.next, to, &mut changes, |id| match open.get(&id) {
-            Some(summary) => Ok(Some(summary.clone())),
-            None => stored(db, id),
+        self.gather.read(db, self.next, to, |id| match open.get(&id) {
+            Some(known) => Ok(Some(known.clone())),
+            None => Ok(stored(db, id)?.map(|summary| (summary, Seen::default()))),
         })?;
+        let changes = std::mem::take(&mut self.gather.changes);
         let mut batch = WriteBatch::default();
         let mut value = Vec::new();
         for (id, change) in &changes {
@@ -180,6 +262,10 @@ impl Indexer {
         db.write(batch)?;
         self.next = to;
         self.remember(changes);
+        while self.covered + SEGMENT <= self.next {
+            segment::seal(db, self.covered / SEGMENT, &mut self.owners)?;
+            self.covered += SEGMENT;
+        }
         Ok(())
     }
 
@@ -191,7 +277,7 @@ impl Indexer {
             if change.summary.ended.is_some() {
                 self.open.remove(&id);
             } else if self.open.len() < OPEN_KEPT_MAX {
-                self.open.insert(id, change.summary);
+                self.open.insert(id, (change.summary, change.seen));
             }
         }
     }
@@ -203,12 +289,8 @@ fn put_change(db: &Db, batch: &mut WriteBatch, id: SessionId, change: &Change, v
     db.put(batch, Family::Sessions, &id.0, value)?;
     value.clear();
     put_indices(&change.indices, value);
-    let mut key = [0; 24];
-    key[..16].copy_from_slice(&id.0);
-    key[16..].copy_from_slice(&change.indices.first().copied().unwrap_or(0).to_be_bytes());
-    db.put(batch, Family::BySession, &key, value)?;
-    for find in new_places(change) {
-        let mut key = find.prefix();
+    db.put(batch, Family::BySession, &list_key(id, change.indices.first().copied().unwrap_or(0)), value)?;
+    for mut key in change.places() {
         key.extend_from_slice(&id.0);
         db.put(batch, Family::Find, &key, &[])?;
     }
@@ -216,31 +298,33 @@ fn put_change(db: &Db, batch: &mut WriteBatch, id: SessionId, change: &Change, v
 }
 
 /// Under what a session can be found that it could not be found before.
-fn new_places(change: &Change) -> Vec<Find<'_>> {
+fn new_places(change: &Change) -> Vec<Term<'_>> {
     let summary = &change.summary;
     let now = Known::of(summary);
     let before = change.before.unwrap_or(Known { started: false, allowed: false, denied: false, held: false });
     let mut places = Vec::new();
     if now.started && !before.started {
-        places.push(Find::Principal(&summary.principal));
-        places.push(Find::Connection(&summary.connection));
+        places.push(Term::Principal(&summary.principal));
+        places.push(Term::Connection(&summary.connection));
     }
     let verdicts = [
         (now.allowed && !before.allowed, RecordedVerdict::Allow),
         (now.denied && !before.denied, RecordedVerdict::Deny),
         (now.held && !before.held, RecordedVerdict::Hold),
     ];
-    places.extend(verdicts.into_iter().filter(|(new, _)| *new).map(|(_, verdict)| Find::Verdict(verdict)));
+    places.extend(verdicts.into_iter().filter(|(new, _)| *new).map(|(_, verdict)| Term::Verdict(verdict)));
     places
 }
 
-/// Removes the whole index.
+/// Removes the whole index, segments too.
 fn clear(db: &Db) -> Result<(), StoreError> {
-    tracing::warn!("the session index does not belong to this log: it is made anew");
     let mut batch = WriteBatch::default();
     for family in [Family::Sessions, Family::BySession, Family::Find] {
         db.delete_all(&mut batch, family)?;
     }
-    db.put(&mut batch, Family::Meta, INDEXED_KEY, &0u64.to_be_bytes())?;
+    for place in [INDEXED_KEY, segment::SEGMENTS_KEY] {
+        db.put(&mut batch, Family::Meta, place, &0u64.to_be_bytes())?;
+    }
+    db.put(&mut batch, Family::Meta, INDEX_FORMAT_KEY, INDEX_FORMAT)?;
     db.write(batch)
 }

@@ -191,6 +191,14 @@ pub(crate) const FIRST_FIELD: u32 = 4;
 pub(crate) const BESIDE: u32 = 15;
 /// [`EventKind::Request`]: the verdict.
 pub(crate) const REQUEST_VERDICT: u32 = 6;
+/// [`EventKind::Request`]: the statement.
+pub(crate) const REQUEST_STATEMENT: u32 = 7;
+/// [`EventKind::Request`]: the bound parameters.
+pub(crate) const REQUEST_PARAMETERS: u32 = 8;
+/// [`EventKind::Request`]: the actions and objects.
+pub(crate) const REQUEST_FACTS: u32 = 9;
+/// [`EventKind::Request`]: the policies that determined the verdict.
+pub(crate) const REQUEST_POLICIES: u32 = 10;
 /// [`EventKind::Outcome`]: what came of it.
 pub(crate) const OUTCOME_STATUS: u32 = 5;
 /// [`EventKind::Outcome`]: rows; bytes follow.

@@ -3,7 +3,7 @@
 //! ```text
 //!  Ledger ──append──▶ AuditStore ──one write──▶ journal ──move thread──▶ RocksDB: entries, payload
 //!                        │                         │                       ▲         │
-//!                        └── index thread ─────────│───────────────────────┘         │ sessions, by_session, find (derived)
+//!                        └── index thread ─────────│───────────────────────┘         │ sessions, by_session, find (derived; `find/mod.rs`)
 //!  command line ──open_read_only──▶ Reader ◀───────┴─────────────────────────────────┘
 //! ```
 //!
@@ -21,9 +21,11 @@ mod batch;
 mod db;
 pub mod decode;
 mod destroy;
+mod dump;
 pub mod encode;
 mod entry;
 mod export;
+mod find;
 mod group;
 mod index;
 mod journal;
@@ -38,12 +40,14 @@ mod query;
 mod reader;
 mod repair;
 mod session;
+mod standing;
 mod store;
 mod tree;
 mod verify;
 mod wire;
 
 pub use destroy::{Progress, Selection};
+pub use dump::{LeafField, leaf_fields};
 pub use entry::{StoredEntry, Withheld};
 pub use export::{Export, Folder};
 pub use kind::{EventKind, UnknownKind, VERSION};
@@ -53,6 +57,7 @@ pub use query::{EntryFilter, Page, RequestView, SessionFilter, SessionView};
 pub use reader::{Entries, Reader, open_read_only};
 pub use repair::{Damage, damage, repair};
 pub use session::SessionSummary;
+pub use standing::{FamilySize, IndexStanding, JournalStanding, Standing};
 pub use store::{AuditStore, Health, TreeHead};
 pub use verify::{Blobs, Borne, Expected, Finding, Verification, published as verify_published};
 pub use wire::DecodeError;

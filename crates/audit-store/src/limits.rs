@@ -75,3 +75,18 @@ pub const INDEX_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a reopening waits for readers to let go of the old handle.
 pub const REOPEN_WAIT: Duration = Duration::from_secs(2);
+
+/// Shortest text that can be searched for (3 bytes): the index knows pieces of three and four.
+pub const TEXT_MIN: usize = 3;
+
+/// Sessions of which the index by segments remembers whom they are of (65,536: 3 MiB).
+pub const OWNERS_KEPT_MAX: usize = 65_536;
+
+/// Segments that one call looks at most into (8,192, of 32,768 entries): tens of milliseconds.
+pub const SEGMENTS_LOOKED_MAX: u64 = 8_192;
+
+/// Entries that one search of sessions by text looks at before it goes session by session (131,072: some 30 ms).
+pub const TEXT_LOOKED_MAX: u64 = 131_072;
+
+/// Decisions of one session that the session index remembers (64): further ones are read again each time.
+pub const DECISIONS_SEEN_MAX: usize = 64;

@@ -142,8 +142,13 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_format_version(6);
-    // Larger blocks compress better; entries are mostly read in order.
-    table.set_block_size(if family == Family::Entries { 32 << 10 } else { 16 << 10 });
+    // Larger blocks compress better; entries are mostly read in order. Of what is found by, single values are read, of up
+    // to 4 KiB.
+    table.set_block_size(match family {
+        Family::Entries => 32 << 10,
+        Family::Find => 4 << 10,
+        Family::Meta | Family::Payload | Family::Tree | Family::Sessions | Family::BySession => 16 << 10,
+    });
     let mut rocks = RocksOptions::default();
     // The log grows at its end, so files never overlap and compaction moves them without rewriting. Hence
     // one compression at every level: what a flush wrote is final.

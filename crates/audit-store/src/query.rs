@@ -8,7 +8,7 @@ use proxy_core::record::RecordedVerdict;
 use proxy_core::{Event, RequestId, SessionId, Timestamp};
 use serde::Serialize;
 
-/// Which sessions. Everything that is set must hold; the default holds for all.
+/// Which sessions. Everything that is set must hold, each for itself; the default holds for all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionFilter {
     /// The principal: `ISSUER/SUBJECT`.
@@ -17,6 +17,13 @@ pub struct SessionFilter {
     pub connection: Option<String>,
     /// It has a request with that verdict.
     pub verdict: Option<RecordedVerdict>,
+    /// It has a request on this object: its name, or parts of it that follow each other (`public.orders`, `orders`,
+    /// `public`).
+    pub object: Option<String>,
+    /// This policy determined a request of it, or that it might open.
+    pub policy: Option<String>,
+    /// It has an entry with this text; see [`EntryFilter::text`].
+    pub text: Option<String>,
     /// Its last entry was made at this time or later.
     pub since: Option<Timestamp>,
     /// It started before this time.
@@ -49,6 +56,14 @@ pub struct EntryFilter {
     pub connection: Option<String>,
     /// Requests with this verdict.
     pub verdict: Option<RecordedVerdict>,
+    /// Requests on this object: its name, or parts of it that follow each other (`public.orders`, `orders`, `public`).
+    pub object: Option<String>,
+    /// Requests that this policy determined, and starts of sessions that it permitted.
+    pub policy: Option<String>,
+    /// With this text, whatever its case, in a request's statement or a parameter that is text; at the start of a
+    /// session in its principal, label, application or source; in a failed login's label, source or reason; in an
+    /// administrative action's words. Shorter ones than [`crate::limits::TEXT_MIN`] are found slowly.
+    pub text: Option<String>,
     /// Of one of these kinds; empty: of any.
     pub kinds: Vec<EventKind>,
     /// Made at this time or later.

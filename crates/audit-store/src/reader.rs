@@ -1,19 +1,19 @@
 //! The read side, the same for the gateway itself and for a command that looks on while it runs.
 
 use crate::db::Db;
-use crate::decode;
 use crate::entry::StoredEntry;
-use crate::index::{self, Change, Find};
-use crate::limits::{PAGE_BYTES_MAX, PAGE_MAX, SCAN_MAX};
+use crate::find::passes::Paper;
+use crate::find::read::{LeafReader, Way};
+use crate::index::{self, Change, Gather};
 use crate::log::{self, Go};
 use crate::options::{Family, Options};
 use crate::published;
 use crate::query::{EntryFilter, Page, SessionFilter, SessionView};
 use crate::session::SessionSummary;
+use crate::standing::{self, Standing};
 use crate::store::Shared;
 use crate::tree::Hashes;
 use crate::verify::{self, Expected, Verification};
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use proxy_core::{SessionId, StoreError};
 use rocksdb::ReadOptions;
@@ -63,7 +63,7 @@ pub(crate) struct View<'a> {
     /// Entries in the log.
     pub(crate) end: u64,
     /// Sessions with entries that the stored index has not seen.
-    recent: BTreeMap<SessionId, Change>,
+    pub(crate) recent: BTreeMap<SessionId, Change>,
 }
 
 impl Reader {
@@ -283,6 +283,14 @@ impl Reader {
         })
     }
 
+    /// What the store has, at a glance.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn standing(&self) -> Result<Standing, StoreError> {
+        self.with(false, |view| standing::standing(view.db, view.end))
+    }
+
     /// Checks the entries of `range` that there are now: indices and sessions without gaps, leaves canonical,
     /// payloads as committed to. `progress` is told how many were checked, now and then.
     ///
@@ -304,38 +312,13 @@ impl Reader {
 
 /// What the stored index has not seen.
 fn recent(db: &Db, end: u64) -> Result<BTreeMap<SessionId, Change>, StoreError> {
-    let mut changes = HashMap::new();
-    index::gather(db, index::indexed(db)?.min(end), end, &mut changes, |id| index::stored(db, id))?;
-    Ok(changes.into_iter().collect())
-}
-
-/// Collects a page, by number and by size.
-struct Paper {
-    items: Vec<StoredEntry>,
-    limit: usize,
-    bytes: usize,
-}
-
-impl Paper {
-    fn new(limit: usize) -> Self {
-        Self { items: Vec::new(), limit: limit.min(PAGE_MAX), bytes: 0 }
-    }
-
-    fn full(&self) -> bool {
-        self.items.len() >= self.limit || self.bytes >= PAGE_BYTES_MAX
-    }
-
-    fn add(&mut self, leaf_length: usize, stored: StoredEntry) {
-        let beside = match &stored.entry.event {
-            proxy_core::Event::Request(record) => {
-                let values = record.parameters.iter().filter_map(|parameter| parameter.value.as_ref());
-                record.statement.len() + values.map(bytes::Bytes::len).sum::<usize>()
-            }
-            _ => 0,
-        };
-        self.bytes += leaf_length + beside;
-        self.items.push(stored);
-    }
+    let from = if index::is_ours(db)? { index::indexed(db)?.min(end) } else { 0 };
+    let mut gather = Gather::default();
+    gather.read(db, from, end, |id| {
+        let known = if from == 0 { None } else { index::stored(db, id)? };
+        Ok(known.map(|summary| (summary, Default::default())))
+    })?;
+    Ok(gather.changes.into_iter().collect())
 }
 
 impl View<'_> {
@@ -346,63 +329,7 @@ impl View<'_> {
         }
     }
 
-    fn tail(&self, from: u64, filter: &EntryFilter, limit: usize) -> Result<Page<StoredEntry, u64>, StoreError> {
-        let mut paper = Paper::new(limit);
-        let mut passes = Passes::new(self, filter);
-        let mut next = from;
-        if let Some(session) = filter.session {
-            for index in self.indices(session, from, usize::MAX)? {
-                if paper.full() {
-                    return Ok(Page { items: paper.items, next: Some(next) });
-                }
-                if let Some(leaf) = log::leaf(self.db, index, self.end)? {
-                    passes.take(index, &leaf, &mut paper)?;
-                }
-                next = index + 1;
-            }
-            return Ok(Page { items: paper.items, next: Some(self.end.max(from)) });
-        }
-        let to = self.end.min(from.saturating_add(SCAN_MAX));
-        if paper.full() {
-            return Ok(Page { items: paper.items, next: Some(from) });
-        }
-        log::scan(self.db, from, to, |index, leaf| {
-            passes.take(index, leaf, &mut paper)?;
-            next = index + 1;
-            Ok(if paper.full() { Go::Stop } else { Go::On })
-        })?;
-        Ok(Page { items: paper.items, next: Some(next) })
-    }
-
-    fn latest(&self, before: Option<u64>, filter: &EntryFilter, limit: usize) -> Result<Page<StoredEntry, u64>, StoreError> {
-        let before = before.unwrap_or(self.end).min(self.end);
-        let mut paper = Paper::new(limit);
-        let mut passes = Passes::new(self, filter);
-        let mut next = before;
-        if let Some(session) = filter.session {
-            let mut indices = self.indices(session, 0, usize::MAX)?;
-            indices.retain(|index| *index < before);
-            while let Some(index) = indices.pop() {
-                if paper.full() {
-                    return Ok(Page { items: paper.items, next: Some(index + 1) });
-                }
-                if let Some(leaf) = log::leaf(self.db, index, self.end)? {
-                    passes.take(index, &leaf, &mut paper)?;
-                }
-            }
-            return Ok(Page { items: paper.items, next: None });
-        }
-        if !paper.full() {
-            log::scan_back(self.db, before, before.saturating_sub(SCAN_MAX), |index, leaf| {
-                passes.take(index, leaf, &mut paper)?;
-                next = index;
-                Ok(if paper.full() { Go::Stop } else { Go::On })
-            })?;
-        }
-        Ok(Page { items: paper.items, next: (next > 0).then_some(next) })
-    }
-
-    fn summary(&self, id: SessionId) -> Result<Option<SessionSummary>, StoreError> {
+    pub(crate) fn summary(&self, id: SessionId) -> Result<Option<SessionSummary>, StoreError> {
         match self.recent.get(&id) {
             Some(change) => Ok(Some(change.summary.clone())),
             None => index::stored(self.db, id),
@@ -410,89 +337,82 @@ impl View<'_> {
     }
 
     /// Indices of the session's entries from `from` on, in order, at most `limit`.
-    fn indices(&self, id: SessionId, from: u64, limit: usize) -> Result<Vec<u64>, StoreError> {
+    pub(crate) fn indices(&self, id: SessionId, from: u64, limit: usize) -> Result<Vec<u64>, StoreError> {
+        self.read_indices(id, from..self.end, limit)
+    }
+
+    /// Indices of the session's entries in `range`, in order.
+    pub(crate) fn indices_within(&self, id: SessionId, range: Range<u64>) -> Result<Vec<u64>, StoreError> {
+        self.read_indices(id, range.start..range.end.min(self.end), usize::MAX)
+    }
+
+    fn read_indices(&self, id: SessionId, range: Range<u64>, limit: usize) -> Result<Vec<u64>, StoreError> {
         let mut found = Vec::new();
-        let mut cursor = self.db.cursor(Family::BySession, ReadOptions::default())?;
-        let mut key = id.0.to_vec();
-        key.extend_from_slice(&from.to_be_bytes());
-        // The list that `from` is in may begin before it.
-        cursor.seek_for_prev(&key);
+        let mut cursor = self.index_lists(id, range.start)?;
         if !cursor.key().is_some_and(|key| key.starts_with(&id.0)) {
-            cursor.seek(&key);
+            cursor.seek(index::list_key(id, range.start));
         }
-        while let (Some(key), Some(steps)) = (cursor.key(), cursor.value()) {
-            let Some(first) = key.strip_prefix(&id.0[..]).filter(|_| found.len() < limit) else { break };
-            let first = first.try_into().map(u64::from_be_bytes);
-            let first = first.map_err(|_| StoreError::Corrupt(format!("the index of session {id}")))?;
+        while let Some(first) = list_first(id, cursor.key())?.filter(|first| *first < range.end && found.len() < limit) {
             let before = found.len();
-            index::take_indices(first, steps, &mut found)?;
+            index::take_indices(first, cursor.value().unwrap_or_default(), &mut found)?;
             if before == 0 {
-                found.retain(|index| *index >= from);
+                found.retain(|index| *index >= range.start);
             }
             cursor.next();
         }
         cursor.status().map_err(|e| crate::db::failure(&e))?;
         if let Some(change) = self.recent.get(&id) {
-            found.extend(change.indices.iter().filter(|index| **index >= from));
+            found.extend(change.indices.iter().filter(|index| **index >= range.start));
         }
-        found.retain(|index| *index < self.end);
+        found.retain(|index| *index < range.end);
         found.truncate(limit);
         Ok(found)
+    }
+
+    /// The session's last entry before `before`.
+    pub(crate) fn index_before(&self, id: SessionId, before: u64) -> Result<Option<u64>, StoreError> {
+        if let Some(change) = self.recent.get(&id)
+            && let Some(index) = change.indices.iter().rev().find(|index| **index < before)
+        {
+            return Ok(Some(*index));
+        }
+        let Some(last) = before.checked_sub(1) else { return Ok(None) };
+        let cursor = self.index_lists(id, last)?;
+        let Some(first) = list_first(id, cursor.key())? else { return Ok(None) };
+        let mut indices = Vec::new();
+        index::take_indices(first, cursor.value().unwrap_or_default(), &mut indices)?;
+        Ok(indices.into_iter().rev().find(|index| *index < before))
+    }
+
+    /// A cursor over the lists of a session's indices, on the one that `from` is in or that stands before it.
+    fn index_lists(&self, id: SessionId, from: u64) -> Result<rocksdb::DBRawIterator<'_>, StoreError> {
+        let mut cursor = self.db.cursor(Family::BySession, ReadOptions::default())?;
+        cursor.seek_for_prev(index::list_key(id, from));
+        Ok(cursor)
     }
 
     fn session(&self, id: SessionId, from: u64, limit: usize) -> Result<Option<SessionView>, StoreError> {
         let Some(summary) = self.summary(id)? else { return Ok(None) };
         let mut paper = Paper::new(limit);
         let mut next = None;
-        for index in self.indices(id, from, paper.limit.saturating_add(1))? {
+        let mut leaves = LeafReader::new(self.db, Way::Up)?;
+        for index in self.indices(id, from, paper.limit().saturating_add(1))? {
             if paper.full() {
                 next = Some(index);
                 break;
             }
-            let leaf = log::leaf(self.db, index, self.end)?;
+            let leaf = leaves.leaf(index)?;
             // It was destroyed.
-            let Some(leaf) = leaf else { continue };
-            paper.add(leaf.len(), StoredEntry::new(index, log::decode(self.db, index, &leaf)?));
+            if leaf.is_empty() {
+                continue;
+            }
+            paper.add(leaf.len(), StoredEntry::new(index, log::decode(self.db, index, leaf)?));
         }
         let mut view = SessionView::new(summary, next);
         for stored in paper.items {
             view.add(stored);
         }
         Ok(Some(view))
-    }
-
-    fn sessions(&self, filter: &SessionFilter, limit: usize) -> Result<Page<SessionSummary, SessionId>, StoreError> {
-        let limit = limit.min(PAGE_MAX);
-        let (family, prefix) = match filter {
-            SessionFilter { principal: Some(id), .. } => (Family::Find, Find::Principal(id).prefix()),
-            SessionFilter { connection: Some(name), .. } => (Family::Find, Find::Connection(name).prefix()),
-            SessionFilter { verdict: Some(verdict), .. } => (Family::Find, Find::Verdict(*verdict).prefix()),
-            _ => (Family::Sessions, Vec::new()),
-        };
-        let mut stored = SessionIds::new(self.db, family, prefix, filter.before)?;
-        let mut recent =
-            self.recent.keys().rev().copied().filter(|id| filter.before.is_none_or(|before| *id < before)).peekable();
-        let mut items = Vec::new();
-        let mut last = filter.before;
-        for _ in 0..SCAN_MAX {
-            if items.len() >= limit {
-                return Ok(Page { items, next: last });
-            }
-            // The two orders are merged: the newer goes first, and what is in both comes once.
-            let id = match (stored.peek()?, recent.peek().copied()) {
-                (None, None) => return Ok(Page { items, next: None }),
-                (stored, recent) => stored.max(recent).unwrap_or(SessionId([0; 16])),
-            };
-            if stored.peek()? == Some(id) {
-                stored.advance();
-            }
-            if recent.peek() == Some(&id) {
-                recent.next();
-            }
-            last = Some(id);
-            items.extend(self.summary(id)?.filter(|summary| filter.holds(summary)));
-        }
-        Ok(Page { items, next: last })
     }
 
     fn sessions_named(&self, prefix: &str, limit: usize) -> Result<Vec<SessionId>, StoreError> {
@@ -520,80 +440,11 @@ impl View<'_> {
     }
 }
 
-/// Session ids from an index, the newest first.
-struct SessionIds<'d> {
-    cursor: rocksdb::DBRawIterator<'d>,
-    prefix: Vec<u8>,
-}
-
-impl<'d> SessionIds<'d> {
-    fn new(db: &'d Db, family: Family, prefix: Vec<u8>, before: Option<SessionId>) -> Result<Self, StoreError> {
-        let mut cursor = db.cursor(family, ReadOptions::default())?;
-        let mut key = prefix.clone();
-        key.extend_from_slice(&before.map_or([0xff; 16], |id| id.0));
-        cursor.seek_for_prev(&key);
-        if before.is_some() && cursor.key() == Some(&key[..]) {
-            cursor.prev();
-        }
-        Ok(Self { cursor, prefix })
-    }
-
-    fn peek(&self) -> Result<Option<SessionId>, StoreError> {
-        self.cursor.status().map_err(|e| crate::db::failure(&e))?;
-        let id = self.cursor.key().and_then(|key| key.strip_prefix(&self.prefix[..]));
-        Ok(id.and_then(|id| id.try_into().ok()).map(SessionId))
-    }
-
-    fn advance(&mut self) {
-        self.cursor.prev();
-    }
-}
-
-/// A filter at work: remembers which sessions pass.
-struct Passes<'v> {
-    view: &'v View<'v>,
-    filter: &'v EntryFilter,
-    known: HashMap<SessionId, bool>,
-}
-
-/// Sessions that a filter remembers at once.
-const KNOWN_MAX: usize = 65_536;
-
-impl<'v> Passes<'v> {
-    fn new(view: &'v View<'v>, filter: &'v EntryFilter) -> Self {
-        Self { view, filter, known: HashMap::new() }
-    }
-
-    /// Puts the entry on the page if it passes.
-    fn take(&mut self, index: u64, leaf: &[u8], paper: &mut Paper) -> Result<(), StoreError> {
-        let header = decode::header(leaf).map_err(|e| log::damaged(index, &e))?;
-        if !self.filter.header_holds(&header) {
-            return Ok(());
-        }
-        if let Some((id, _)) = header.session
-            && self.filter.asks_for_session()
-            && !self.session_passes(id)?
-        {
-            return Ok(());
-        }
-        let stored = StoredEntry::new(index, log::decode(self.view.db, index, leaf)?);
-        if header.session.is_some() || self.filter.sessionless_holds(&stored.entry.event) {
-            paper.add(leaf.len(), stored);
-        }
-        Ok(())
-    }
-
-    fn session_passes(&mut self, id: SessionId) -> Result<bool, StoreError> {
-        if let Some(known) = self.known.get(&id) {
-            return Ok(*known);
-        }
-        let passes = self.view.summary(id)?.is_some_and(|summary| self.filter.session_holds(&summary));
-        if self.known.len() >= KNOWN_MAX {
-            self.known.clear();
-        }
-        self.known.insert(id, passes);
-        Ok(passes)
-    }
+/// The first index of the list with this key; `None`: it is another session's.
+fn list_first(id: SessionId, key: Option<&[u8]>) -> Result<Option<u64>, StoreError> {
+    let Some(first) = key.and_then(|key| key.strip_prefix(&id.0[..])) else { return Ok(None) };
+    let first = first.try_into().map(u64::from_be_bytes);
+    first.map(Some).map_err(|_| StoreError::Corrupt(format!("the index of session {id}")))
 }
 
 /// Walks over entries, a page at a time. Ends after the first error.

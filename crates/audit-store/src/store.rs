@@ -115,6 +115,8 @@ pub(crate) struct Shared {
     due: Mutex<bool>,
     enough: Condvar,
     accepting: AtomicBool,
+    /// It never accepts again.
+    forked: AtomicBool,
     /// The database must be opened again before anything is written to it.
     broken: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
@@ -173,6 +175,7 @@ impl AuditStore {
             due: Mutex::new(false),
             enough: Condvar::new(),
             accepting: AtomicBool::new(true),
+            forked: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             trouble: Mutex::new(None),
             group: GroupSync::new(next),
@@ -224,6 +227,12 @@ impl AuditStore {
     #[must_use]
     pub fn health(&self) -> Health {
         self.shared.health()
+    }
+
+    /// Refuses entries from now on, and for good: going on would contradict what others have seen.
+    pub fn refuse(&self, why: &str) {
+        self.shared.fail(StoreError::Io(why.to_owned()), false);
+        self.shared.forked.store(true, Ordering::Release);
     }
 
     /// Waits until all that was accepted is on the disk.
@@ -289,6 +298,26 @@ impl AuditStore {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.shared.dir
+    }
+
+    /// Makes everything that is derived from the log anew. Whoever lists or searches meanwhile finds less. `progress` is
+    /// told how many entries are done, and of how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store cannot be read or written; the index then goes on where it was left.
+    pub fn reindex(&self, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        self.shared.reindex(progress)
+    }
+
+    /// Forgets the texts of entries whose payloads were removed: they are found by them no more, once this returns, nor
+    /// by the objects and policies that were removed. Ask for it after each redaction, and after each run of retention.
+    /// It takes about 30 ms for each 32,768 entries among which there are some; the same entries' neighbours stay
+    /// findable all the time.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some may still be found. Ask again.
+    pub fn forget_texts(&self, entries: &[u64]) -> Result<(), StoreError> {
+        self.shared.forget_texts(entries)
     }
 
     /// The log's id: 16 random bytes from when the store was made.
@@ -537,6 +566,9 @@ impl Shared {
 
     /// Accepts entries again, if that was all that was wrong.
     fn recover(&self, reopened: bool) {
+        if self.forked.load(Ordering::Acquire) {
+            return;
+        }
         let mut trouble = self.trouble.lock();
         match &*trouble {
             Some(known) if known.reopen != reopened || known.error == StoreError::Closed => return,
@@ -696,6 +728,24 @@ impl Shared {
             self.indexed.store(indexer.next(), Ordering::Release);
         }
         Ok(())
+    }
+
+    fn reindex(&self, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        let end = self.settle()?;
+        let db = self.db()?;
+        let mut indexer = self.indexer.lock();
+        indexer.begin_anew(&db, end)?;
+        while indexer.next() < end {
+            indexer.pass(&db, end, self.group.synced())?;
+            self.indexed.store(indexer.next(), Ordering::Release);
+            progress(indexer.next(), end);
+        }
+        db.flush()
+    }
+
+    fn forget_texts(&self, entries: &[u64]) -> Result<(), StoreError> {
+        let indexer = self.indexer.lock();
+        indexer.forget_texts(&*self.db()?, entries)
     }
 
     /// Calls `read` while the index stands still.

@@ -283,6 +283,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Moves past whatever field is next and returns its number; `None` at the end.
+    #[inline]
     pub(crate) fn skip(&mut self) -> Result<Option<(u32, &'a [u8])>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -318,6 +319,11 @@ impl<'a> Reader<'a> {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Bytes that are left.
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
     }
 
     /// Checks that nothing is left.

@@ -94,7 +94,9 @@ impl Gateway {
         // Of another log, so that this one has nothing but what the tests do.
         let signed = Arc::new(AuditStore::open(folder.path().join("signed"), audit_store::Options::default()).unwrap());
         let notary = audit_store::Notary::open(Arc::clone(&signed), folder.path(), None, "test", Timestamp(0)).unwrap();
-        let publisher = crate::evidence::Publisher::new(Arc::clone(&signed), notary, None, crate::metrics::Metrics::new());
+        let witnesses = crate::witness::Witnesses::new(&[], 0).unwrap();
+        let publisher =
+            crate::evidence::Publisher::new(Arc::clone(&signed), notary, None, witnesses, crate::metrics::Metrics::new());
         let listener = "data_dir = \"data\"\n[[listener]]\nprotocol = \"admin\"\naddress = \"127.0.0.1:1\"\ntls = \"optional\"\n";
         let config =
             crate::config::parse(listener, &folder.path().join("sallyport.toml")).unwrap_or_else(|error| panic!("{error}"));

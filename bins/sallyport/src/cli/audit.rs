@@ -5,6 +5,7 @@ mod keeping;
 mod key;
 mod progress;
 mod prove;
+mod reindex;
 mod repair;
 mod verify;
 
@@ -34,7 +35,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// The last entries; with --follow, those that come as well
-    Tail(Tail),
+    Tail(Box<Tail>),
     /// Whether the log is the one that was written, all of it, and nothing else
     ///
     /// Reads every entry, makes the Merkle tree anew, and holds it against the log's signed checkpoint, its keys and what
@@ -56,6 +57,10 @@ enum Action {
     Continue(begin::Args),
     /// Set the log aside for good and begin a new one, which says where the old one ended
     NewLog(begin::Args),
+    /// Make anew what is derived from the log: what sessions are listed by, and entries are found by
+    ///
+    /// No gateway may be running. A gateway does it by itself where the index is missing or of another version.
+    Reindex,
     /// What a log that cannot be opened still has; with --drop-damaged-tail, go on from there
     ///
     /// For a log whose end a power loss has damaged; no gateway may be running. Without the option nothing is changed.
@@ -98,6 +103,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
         Action::Key(args) => key::run(file, args, output),
         Action::Continue(args) => begin::continue_here(file, args, output),
         Action::NewLog(args) => begin::new_log(file, args, output),
+        Action::Reindex => reindex::run(file, output),
         Action::Repair { drop_damaged_tail } => repair::run(file, *drop_damaged_tail, output),
     }
 }

@@ -1,5 +1,7 @@
 //! `sallyport inspect`: a recorded conversation, one line for each frame.
 
+mod store;
+
 use super::{Failure, Output};
 use proto_postgres::dump::{dump, frames};
 use proto_postgres::frame::peek;
@@ -15,9 +17,13 @@ const CAPTURE_MAX: u64 = 256 << 20;
 /// `inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// JSON lines, one for each read: connection, at_us, from (client or upstream), hex
-    #[arg(value_name = "CAPTURE")]
+    /// A file of JSON lines, one for each read: connection, at_us, from (client or upstream), hex; or the folder of an
+    /// audit store, or a gateway's data folder
+    #[arg(value_name = "CAPTURE|STORE")]
     capture: PathBuf,
+    /// Of a store: one entry, field by field, with where each stands
+    #[arg(value_name = "ENTRY")]
+    entry: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +45,14 @@ struct Stream {
 
 pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let shown = args.capture.display();
+    if args.capture.is_dir() {
+        let folder = store::find(&args.capture);
+        let folder = folder.ok_or_else(|| Failure::usage(format!("{shown} is a folder, and has no audit store in it")))?;
+        return store::run(&folder, args.entry, output);
+    }
+    if args.entry.is_some() {
+        return Err(Failure::usage(format!("{shown} is no audit store: it has no entries")));
+    }
     let cannot = |error: std::io::Error| Failure::usage(format!("{shown} cannot be read: {error}"));
     if std::fs::metadata(&args.capture).map_err(cannot)?.len() > CAPTURE_MAX {
         return Err(Failure::usage(format!("{shown} is larger than 256 MiB; cut it into connections")));

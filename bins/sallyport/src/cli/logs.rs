@@ -56,13 +56,6 @@ pub(super) fn open(file: &Path) -> Result<Source, Failure> {
 
 /// The filter as the query part of a path; empty or ending in `&`.
 pub(super) fn query(filter: &Filter) -> String {
-    let parts = [
-        ("principal", &filter.principal),
-        ("connection", &filter.connection),
-        ("since", &filter.since),
-        ("until", &filter.until),
-        ("verdict", &filter.verdict),
-    ];
-    let set = parts.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}={}&", encode(value))));
+    let set = filter.conditions().map(|(name, value)| format!("{name}={}&", encode(value)));
     set.collect()
 }

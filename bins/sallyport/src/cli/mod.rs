@@ -68,7 +68,7 @@ pub enum Command {
     Audit(audit::Args),
     /// Policies: their schema, and what they say of a statement
     Policy(policy::Args),
-    /// A recorded conversation, one line for each frame
+    /// A recorded conversation, one line for each frame; or an audit store, while the gateway runs
     Inspect(inspect::Args),
     /// Run a witness of transparency logs, on a second machine
     Witness(witness::Args),

@@ -1,9 +1,12 @@
 //! `sallyport sessions`: who was here, what they did, and ending one.
 
+mod replay;
+
 use super::logs::{self, Source};
 use super::output::{Cell, Tone};
 use super::remote::{block_on, encode, gateway};
 use super::{Failure, Output};
+use crate::admin::client::Client;
 use crate::log::{Filter, find_session};
 use crate::view::{self, parameter_in_words, printable, statement, summary};
 use clap::Subcommand;
@@ -12,6 +15,8 @@ use std::path::Path;
 
 /// Most entries that are read at once.
 const STORY_PAGE: usize = 2_000;
+/// Most sessions among which open ones are looked for.
+const OPEN_MAX: usize = 10_000;
 
 /// `sessions`.
 #[derive(Debug, clap::Args)]
@@ -39,6 +44,10 @@ enum Action {
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// One session as it went: statements, verdicts and outcomes, with the pauses that were between them
+    ///
+    /// Ctrl-C ends it. With --json, every event at once, with its time since the start.
+    Replay(replay::Args),
     /// End an open session, or all of a principal; what runs on the target is cancelled
     ///
     /// A principal may open further sessions: `sallyport revocations create` keeps it out.
@@ -57,6 +66,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     match &args.action {
         Action::List { filter, open, limit } => list(file, filter, *open, *limit, output),
         Action::Show { id } => show(file, id, output),
+        Action::Replay(args) => replay::run(file, args, output),
         Action::Kill { principal: Some(principal), .. } => kill_all(file, principal, output),
         Action::Kill { id, principal: None } => kill(file, id.as_deref().unwrap_or_default(), output),
     }
@@ -65,11 +75,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
 fn list(file: &Path, filter: &Filter, open: bool, limit: usize, output: &Output) -> Result<(), Failure> {
     let mut wanted = filter.sessions()?;
     let sessions = match logs::open(file)? {
-        Source::Gateway(client) => {
-            let path = format!("/api/v1/sessions?{}limit={}", logs::query(filter), if open { 10_000 } else { limit });
-            let answer = block_on(async { Ok(client.get(&path).await?) })?;
-            answer["sessions"].as_array().cloned().unwrap_or_default()
-        }
+        Source::Gateway(client) => list_there(&client, filter, if open { OPEN_MAX } else { limit })?,
         Source::Files(reader) => {
             let mut found = Vec::new();
             // Without a gateway, none is open: one without an end was cut off.
@@ -89,6 +95,20 @@ fn list(file: &Path, filter: &Filter, open: bool, limit: usize, output: &Output)
     let sessions: Vec<Value> = sessions.into_iter().filter(|session| !open || session["open"] == true).take(limit).collect();
     let header = ["SESSION", "STARTED", "PRINCIPAL", "CONNECTION", "REQUESTS", "DENIED", "HELD", "ROWS", "STATE"];
     output.listing(&sessions, "no sessions", &header, row)
+}
+
+/// Asks the gateway: a page of it may have less than was asked for, and say where to go on.
+fn list_there(client: &Client, filter: &Filter, limit: usize) -> Result<Vec<Value>, Failure> {
+    let (mut found, mut before) = (Vec::new(), String::new());
+    loop {
+        let path = format!("/api/v1/sessions?{}limit={}{before}", logs::query(filter), limit - found.len());
+        let answer = block_on(async { Ok(client.get(&path).await?) })?;
+        found.extend(answer["sessions"].as_array().into_iter().flatten().cloned());
+        match answer["next"].as_str() {
+            Some(next) if found.len() < limit => before = format!("&before={}", encode(next)),
+            _ => return Ok(found),
+        }
+    }
 }
 
 fn row(session: &Value) -> Vec<Cell> {
@@ -121,12 +141,23 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_default()
 }
 
-fn show(file: &Path, id: &str, output: &Output) -> Result<(), Failure> {
-    let source = logs::open(file)?;
-    let mut from = 0;
-    let mut pages = Vec::new();
-    loop {
-        let page = match &source {
+/// The story of a session, a page at a time.
+struct Story {
+    source: Source,
+    id: String,
+    from: Option<u64>,
+}
+
+impl Story {
+    fn open(file: &Path, id: &str) -> Result<Self, Failure> {
+        Ok(Self { source: logs::open(file)?, id: id.to_owned(), from: Some(0) })
+    }
+
+    /// The next page; `None`: that was all.
+    fn page(&mut self) -> Result<Option<Value>, Failure> {
+        let Some(from) = self.from else { return Ok(None) };
+        let id = &self.id;
+        let page = match &self.source {
             Source::Gateway(client) => {
                 let path = format!("/api/v1/sessions/{}?from={from}", encode(id));
                 block_on(async { Ok(client.get(&path).await?) })?
@@ -140,16 +171,22 @@ fn show(file: &Path, id: &str, output: &Output) -> Result<(), Failure> {
                 value
             }
         };
-        let next = page["next"].as_u64().filter(|next| *next > from);
+        self.from = page["next"].as_u64().filter(|next| *next > from);
+        Ok(Some(page))
+    }
+}
+
+fn show(file: &Path, id: &str, output: &Output) -> Result<(), Failure> {
+    let mut story = Story::open(file, id)?;
+    let mut pages = Vec::new();
+    let mut first = true;
+    while let Some(page) = story.page()? {
         if output.json() {
             pages.push(page);
         } else {
-            print_page(&page, from == 0, output);
+            print_page(&page, first, output);
         }
-        match next {
-            Some(next) => from = next,
-            None => break,
-        }
+        first = false;
     }
     if output.json() { output.value(&merge(pages)) } else { Ok(()) }
 }
@@ -224,7 +261,20 @@ fn time(entry: &Value) -> String {
 }
 
 fn print_request(view: &Value, output: &Output) {
-    let request = &view["request"];
+    print_asked(&view["request"], &time(&view["request"]), output);
+    for step in view["approvals"].as_array().into_iter().flatten() {
+        output.line(format!("{INDENT}{}", printable(&summary(step))));
+    }
+    if !view["outcome"].is_null() {
+        output.line(format!("{INDENT}{}", output.paint(Tone::Quiet, &printable(&summary(&view["outcome"])))));
+    }
+}
+
+/// Under a statement.
+const INDENT: &str = "                          ";
+
+/// What was asked, on what, and the verdict with the policies that determined it. `when` is 12 characters long.
+fn print_asked(request: &Value, when: &str, output: &Output) {
     let (verdict, tone) = match text(request, "verdict") {
         "allow" => ("allow", Tone::Good),
         "hold" => ("hold", Tone::Doubtful),
@@ -233,28 +283,20 @@ fn print_request(view: &Value, output: &Output) {
     let statement = statement(request);
     let mut lines = statement.lines();
     let first = lines.next().unwrap_or_default();
-    output.line(format!(
-        "{}  {} {:>4}  {}",
-        time(request),
-        output.paint(tone, &format!("{verdict:5}")),
-        request["request"],
-        printable(first)
-    ));
-    let indent = " ".repeat(26);
+    let verdict = output.paint(tone, &format!("{verdict:5}"));
+    output.line(format!("{when}  {verdict} {:>4}  {}", request["request"], printable(first)));
     for line in lines {
-        output.line(format!("{indent}{}", printable(line)));
+        output.line(format!("{INDENT}{}", printable(line)));
     }
     for (number, parameter) in request["parameters"].as_array().into_iter().flatten().enumerate() {
-        output.line(format!("{indent}${} = {}", number + 1, printable(&parameter_in_words(parameter))));
+        output.line(format!("{INDENT}${} = {}", number + 1, printable(&parameter_in_words(parameter))));
+    }
+    let decided = view::decided(request);
+    if !decided.is_empty() {
+        output.line(format!("{INDENT}{}", output.paint(Tone::Quiet, &printable(&decided))));
     }
     if let Some(reason) = request["reason"].as_str() {
-        output.line(format!("{indent}{}", output.paint(tone, &printable(reason))));
-    }
-    for step in view["approvals"].as_array().into_iter().flatten() {
-        output.line(format!("{indent}{}", printable(&summary(step))));
-    }
-    if !view["outcome"].is_null() {
-        output.line(format!("{indent}{}", output.paint(Tone::Quiet, &printable(&summary(&view["outcome"])))));
+        output.line(format!("{INDENT}{}", output.paint(tone, &printable(reason))));
     }
 }
 

@@ -4,6 +4,7 @@
 //! later.
 
 use crate::metrics::{Metrics, family};
+use crate::witness::Witnesses;
 use audit_store::{AuditStore, Export, Notary, NotaryError, Signed};
 use parking_lot::{Mutex, RwLock};
 use proxy_core::StoreError;
@@ -16,6 +17,9 @@ pub struct Publisher {
     store: Arc<AuditStore>,
     notary: Notary,
     export: Option<Mutex<Export>>,
+    witnesses: Witnesses,
+    /// A round at a time: witnesses see sizes that rise.
+    turn: tokio::sync::Mutex<()>,
     published: RwLock<Option<Arc<Signed>>>,
     metrics: Arc<Metrics>,
 }
@@ -29,15 +33,45 @@ pub enum RoundError {
     /// It was signed, and not published.
     #[error("the audit log could not be published: {0}")]
     Export(StoreError),
+    /// Too few witnesses have cosigned it.
+    #[error("the audit log is not published: {0}")]
+    Witnesses(String),
+    /// A witness has seen another log.
+    #[error(
+        "the witness {witness} has cosigned {size} entries that this log does not have: it was restored from a backup, or forked. Nothing is recorded any more. Put the whole log back, or begin a new one with `sallyport audit new-log`"
+    )]
+    Forked {
+        /// Which.
+        witness: String,
+        /// How many entries it has seen.
+        size: u64,
+    },
+    /// The work did not come to its end.
+    #[error("a round of publishing ended badly: {0}")]
+    Failed(String),
 }
 
 impl Publisher {
     /// Publishes the log of `store`, into `export` as well where there is one.
     #[must_use]
-    pub fn new(store: Arc<AuditStore>, notary: Notary, export: Option<Export>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        store: Arc<AuditStore>,
+        notary: Notary,
+        export: Option<Export>,
+        witnesses: Witnesses,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let published = notary.last().filter(|last| export.as_ref().is_none_or(|export| export.published() >= last.size));
         let published = RwLock::new(published.map(Arc::new));
-        Arc::new(Self { store, notary, export: export.map(Mutex::new), published, metrics })
+        Arc::new(Self {
+            store,
+            notary,
+            export: export.map(Mutex::new),
+            witnesses,
+            turn: tokio::sync::Mutex::default(),
+            published,
+            metrics,
+        })
     }
 
     /// The checkpoint that was published last.
@@ -52,22 +86,68 @@ impl Publisher {
         &self.notary
     }
 
-    /// Signs the log as it is, and publishes it. It may wait for the disk.
+    /// Signs the log as it is, has it cosigned, and publishes it.
     ///
     /// # Errors
-    /// [`RoundError`].
-    pub fn round(&self) -> Result<(), RoundError> {
-        self.notary.sign()?;
-        let Some(signed) = self.notary.last() else { return Ok(()) };
-        if self.published().is_some_and(|published| published.note == signed.note) {
+    /// [`RoundError`]. After [`RoundError::Forked`], the store takes no more entries.
+    pub async fn round(self: &Arc<Self>) -> Result<(), RoundError> {
+        let _turn = self.turn.lock().await;
+        let signed = self.blocking(|publisher| {
+            publisher.notary.sign()?;
+            Ok(publisher.notary.last())
+        });
+        let Some(signed) = signed.await? else { return Ok(()) };
+        if self.published().is_some_and(|published| published.size == signed.size && published.root == signed.root) {
             return Ok(());
         }
-        if let Some(export) = &self.export {
-            export.lock().publish(&self.store.reader(), signed.size, &signed.note).map_err(RoundError::Export)?;
+        let note = self.cosigned(&signed).await?;
+        let signed = Signed { note, ..signed };
+        self.blocking(move |publisher| {
+            if let Some(export) = &publisher.export {
+                let published = export.lock().publish(&publisher.store.reader(), signed.size, &signed.note);
+                published.map_err(RoundError::Export)?;
+            }
+            publisher.metrics.gauge(&family::AUDIT_PUBLISHED, &[]).set(i64::try_from(signed.size).unwrap_or(i64::MAX));
+            *publisher.published.write() = Some(Arc::new(signed));
+            Ok(())
+        })
+        .await
+    }
+
+    /// The checkpoint with the lines of enough witnesses.
+    async fn cosigned(&self, signed: &Signed) -> Result<String, RoundError> {
+        if self.witnesses.is_empty() {
+            return Ok(signed.note.clone());
         }
-        self.metrics.gauge(&family::AUDIT_PUBLISHED, &[]).set(i64::try_from(signed.size).unwrap_or(i64::MAX));
-        *self.published.write() = Some(Arc::new(signed));
-        Ok(())
+        let reader = self.store.reader();
+        let cosigned = self.witnesses.cosign(&signed.note, |old, new| reader.consistency_proof(old, new).ok().flatten()).await;
+        if let Some((witness, size)) = cosigned.ahead.or(cosigned.forked) {
+            let forked = RoundError::Forked { witness, size };
+            self.store.refuse(&forked.to_string());
+            return Err(forked);
+        }
+        for (name, error) in &cosigned.missing {
+            tracing::debug!(witness = name, %error, "a witness did not cosign");
+        }
+        self.metrics.gauge(&family::AUDIT_COSIGNED, &[]).set(i64::try_from(cosigned.by.len()).unwrap_or(i64::MAX));
+        if cosigned.enough {
+            return Ok(cosigned.note);
+        }
+        let missing = cosigned.missing.iter().map(|(name, error)| format!("{name}: {error}")).collect::<Vec<_>>().join("; ");
+        Err(RoundError::Witnesses(format!(
+            "{} of {} witnesses have cosigned it ({missing})",
+            cosigned.by.len(),
+            self.witnesses.min()
+        )))
+    }
+
+    /// Away from the event loop: it may wait for the disk.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, RoundError> + Send + 'static,
+    ) -> Result<T, RoundError> {
+        let publisher = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&publisher)).await.map_err(|error| RoundError::Failed(error.to_string()))?
     }
 
     /// Removes from what is published what was destroyed of these entries.
@@ -89,13 +169,7 @@ impl Publisher {
                 () = tokio::time::sleep(interval()) => {}
                 () = stop.cancelled() => return,
             }
-            let publisher = Arc::clone(&self);
-            let done = tokio::task::spawn_blocking(move || publisher.round()).await;
-            let trouble = match done {
-                Ok(Ok(())) => String::new(),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => format!("a round of publishing ended badly: {error}"),
-            };
+            let trouble = self.round().await.map_or_else(|error| error.to_string(), |()| String::new());
             self.metrics.gauge(&family::AUDIT_PUBLISHING, &[]).set(i64::from(trouble.is_empty()));
             if trouble != said {
                 if trouble.is_empty() {

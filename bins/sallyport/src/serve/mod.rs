@@ -21,6 +21,7 @@ use crate::evidence::{self, Keeper, Publisher};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::telemetry;
 use crate::traces::TracedStore;
+use crate::witness::Witnesses;
 use adapters::{Board, Counters};
 use authenticate::Gate;
 use catalogs::Catalogs;
@@ -159,7 +160,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tracing::error!("the workers did not end well");
     }
     gateway.record_or_log(Event::GatewayStopped { reason: "told to stop".to_owned() });
-    if let Err(error) = gateway.publisher.round() {
+    if let Err(error) = gateway.publisher.round().await {
         tracing::error!("{error}");
     }
     if let Err(error) = gateway.store.close() {
@@ -222,7 +223,9 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
     let certificates = Certificates::load(config.tls.as_ref()).map_err(finding("the certificate cannot be used"))?;
     let metrics = Metrics::new();
     let metered: Arc<dyn Store> = Arc::new(MeteredStore::new(store.clone(), &metrics));
-    let publisher = Publisher::new(store.clone(), notary, export, metrics.clone());
+    let witnesses = Witnesses::new(&config.witnesses, config.audit.witnesses_min)
+        .map_err(|error| Failure::finding(format!("the witnesses cannot be asked: {error}")))?;
+    let publisher = Publisher::new(store.clone(), notary, export, witnesses, metrics.clone());
     let keeper = Keeper::open(&config, store.clone(), publisher.clone());
     let keeper = keeper.map_err(|error| Failure::finding(format!("the log's holds cannot be read: {error}")))?;
     let recorded = match tracer {

@@ -12,7 +12,10 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
         (session, config.limits.drain_timeout)
     };
     let approvals = |config: &Config| (config.limits.session.hold_timeout, config.limits.held_max);
-    let audit = |config: &Config| (config.audit.durability, config.audit.min_free, config.audit.export, config.audit.key.clone());
+    let audit = |config: &Config| {
+        let audit = &config.audit;
+        (audit.durability, audit.min_free, audit.export, audit.key.clone(), audit.witnesses_min)
+    };
     let differences = [
         ("data_dir", started.data_dir != now.data_dir),
         ("threads", started.threads != now.threads),
@@ -20,6 +23,7 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
         ("[[listener]]", started.listeners != now.listeners),
         ("[limits]", limits(started) != limits(now)),
         ("[audit]", audit(started) != audit(now)),
+        ("[[witness]]", started.witnesses != now.witnesses),
         ("[approvals]", approvals(started) != approvals(now)),
         ("[telemetry]", started.telemetry != now.telemetry),
     ];

@@ -143,9 +143,7 @@ pub(super) async fn prove(
         _ => return Err(ApiError::Invalid("name either an entry or a session".to_owned())),
     };
     state.record_reading(caller.id(), format!("proof of {}", json!({ "entry": query.entry, "session": query.session }))).await?;
-    let publisher = Arc::clone(&state.publisher);
-    let round = tokio::task::spawn_blocking(move || publisher.round()).await;
-    round.map_err(|error| ApiError::Failed(error.to_string()))?.map_err(|error| ApiError::Failed(error.to_string()))?;
+    state.publisher.round().await.map_err(|error| ApiError::Failed(error.to_string()))?;
     let signed = state.publisher.published().ok_or_else(|| ApiError::NotFound("nothing is published yet".to_owned()))?;
     let keys = state.publisher.notary().public().entries;
     let proven = state.read(move |log| Ok(prove_all(log, &indices, &keys, signed.size, &signed.note)?)).await?;

@@ -1,0 +1,365 @@
+//! Making a segment's index: a function of the log, and of which session belongs to whom.
+
+use super::bits::Positions;
+use super::grams::{Matrix, Needle, ROWS_OF_GROUP};
+use super::terms::{Term, objects, texts};
+use super::{BLOCK, BLOCKS, SEGMENT, key};
+use crate::db::Db;
+use crate::decode::{self, Header};
+use crate::encode::SALT_LENGTH;
+use crate::index;
+use crate::kind::{BESIDE, EventKind, REQUEST_FACTS, REQUEST_PARAMETERS, REQUEST_POLICIES, REQUEST_STATEMENT};
+use crate::limits::OWNERS_KEPT_MAX;
+use crate::log::{self, Go};
+use crate::options::Family;
+use crate::wire::{DecodeError, Reader};
+use hashbrown::{DefaultHashBuilder, HashMap};
+use proxy_core::record::RecordedVerdict;
+use proxy_core::{Event, SessionId, StoreError};
+use rocksdb::WriteBatch;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hasher};
+use std::rc::Rc;
+
+/// Entries that segments cover: a multiple of [`SEGMENT`].
+pub(crate) const SEGMENTS_KEY: &[u8] = b"segments";
+
+/// Decisions that one segment remembers (4,096): further ones are read again each time.
+const DECISIONS_MAX: usize = 4_096;
+
+/// Principal and connection of sessions, as hashes of their terms. Kept from segment to segment.
+pub(crate) type Owners = HashMap<SessionId, [u64; 2]>;
+
+/// How far the stored segments have come.
+pub(crate) fn covered(db: &Db) -> Result<u64, StoreError> {
+    db.place(SEGMENTS_KEY, "the place of the index by segments")
+}
+
+/// Makes the next segment, of which all entries are in the log and their sessions in the session index.
+pub(crate) fn seal(db: &Db, segment: u64, owners: &mut Owners) -> Result<(), StoreError> {
+    let mut batch = WriteBatch::default();
+    build(db, segment, owners)?.write(&mut batch, None)?;
+    db.put(&mut batch, Family::Meta, SEGMENTS_KEY, &((segment + 1) * SEGMENT).to_be_bytes())?;
+    db.write(batch)
+}
+
+/// Makes a segment anew: what was removed from beside its entries is found no more.
+pub(crate) fn rebuild(db: &Db, segment: u64) -> Result<(), StoreError> {
+    // Whoever searches meanwhile may see some of the old rows and some of the new: so there are as many as before.
+    let rows = head(db, segment)?.map(|head| head.rows);
+    let mut owners = Owners::default();
+    let made = build(db, segment, &mut owners)?;
+    let mut batch = WriteBatch::default();
+    for sort in [b'B', b'T'] {
+        batch.delete_range_cf(db.family(Family::Find)?, key(sort, segment, &[]), key(sort, segment + 1, &[]));
+    }
+    made.write(&mut batch, rows)?;
+    // Not until the disk has it is it forgotten.
+    db.write_through(batch)
+}
+
+/// Of a segment as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    pub(crate) earliest: i64,
+    pub(crate) latest: i64,
+    /// 2-logarithm of the number of its rows.
+    pub(crate) rows: u32,
+}
+
+/// The head of a segment; `None`: it is not made yet.
+fn head(db: &Db, segment: u64) -> Result<Option<Head>, StoreError> {
+    db.get(Family::Find, &key(b'H', segment, &[]))?.map(|value| Head::read(&value)).transpose()
+}
+
+impl Head {
+    /// Reads the value of a key `H`.
+    pub(crate) fn read(value: &[u8]) -> Result<Self, StoreError> {
+        let damaged = || StoreError::Corrupt("the index's times of a segment: run `sallyport audit reindex`".to_owned());
+        let (times, rest) = value.as_chunks::<8>();
+        let ([earliest, latest], [rows]) = (times, rest) else { return Err(damaged()) };
+        Ok(Self { earliest: i64::from_be_bytes(*earliest), latest: i64::from_be_bytes(*latest), rows: u32::from(*rows) })
+    }
+}
+
+fn build<'d>(db: &'d Db, segment: u64, owners: &'d mut Owners) -> Result<Builder<'d>, StoreError> {
+    let first = segment * SEGMENT;
+    let mut builder = Builder::new(db, segment, owners);
+    log::scan(db, first, first + SEGMENT, |at, leaf| {
+        builder.add(at - first, at, leaf)?;
+        Ok(Go::On)
+    })?;
+    Ok(builder)
+}
+
+struct Builder<'d> {
+    db: &'d Db,
+    segment: u64,
+    owners: &'d mut Owners,
+    /// Hash of a term → place of its set.
+    places: HashMap<u64, usize>,
+    sets: Vec<(u64, Positions)>,
+    kinds: [usize; EventKind::ALL.len() + 1],
+    verdicts: [usize; 3],
+    sessions: HashMap<SessionId, [usize; 2]>,
+    /// Hash of facts and policies → places: a statement that runs again has the very ones of before.
+    decisions: HashMap<u64, Rc<[usize]>>,
+    matrix: Matrix,
+    times: Vec<(i64, i64)>,
+}
+
+impl<'d> Builder<'d> {
+    fn new(db: &'d Db, segment: u64, owners: &'d mut Owners) -> Self {
+        let mut builder = Self {
+            db,
+            segment,
+            owners,
+            places: HashMap::new(),
+            sets: Vec::new(),
+            kinds: [0; EventKind::ALL.len() + 1],
+            verdicts: [0; 3],
+            sessions: HashMap::new(),
+            decisions: HashMap::new(),
+            matrix: Matrix::new(),
+            times: vec![(i64::MAX, i64::MIN); BLOCKS],
+        };
+        for kind in EventKind::ALL {
+            builder.kinds[kind as usize] = builder.place(Term::Kind(kind).hash());
+        }
+        builder.verdicts = VERDICTS.map(|verdict| builder.place(Term::Verdict(verdict).hash()));
+        builder
+    }
+
+    fn place(&mut self, hash: u64) -> usize {
+        let next = self.sets.len();
+        let place = *self.places.entry(hash).or_insert(next);
+        if place == next {
+            self.sets.push((hash, Positions::new()));
+        }
+        place
+    }
+
+    fn push(&mut self, place: usize, at: u16) {
+        if let Some((_, set)) = self.sets.get_mut(place) {
+            set.push(at);
+        }
+    }
+
+    /// Takes the leaf at `index` into account, which stands at `at` in the segment.
+    fn add(&mut self, at: u64, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
+        let damaged = |e: DecodeError| log::damaged(index, &e);
+        let header = decode::header(leaf).map_err(damaged)?;
+        let block = (at / BLOCK) as usize;
+        let at = u16::try_from(at).unwrap_or(u16::MAX);
+        if let Some((earliest, latest)) = self.times.get_mut(block) {
+            *earliest = (*earliest).min(header.time.0);
+            *latest = (*latest).max(header.time.0);
+        }
+        self.push(self.kinds[header.kind as usize], at);
+        if let Some((id, _)) = header.session {
+            for place in self.owner(id)? {
+                self.push(place, at);
+            }
+        }
+        match header.kind {
+            EventKind::Request => self.add_request(at, block, index, &header, leaf),
+            EventKind::SessionStarted | EventKind::LoginFailed | EventKind::Administration => {
+                self.add_event(at, block, &log::decode(self.db, index, leaf)?.entry.event);
+                Ok(())
+            }
+            EventKind::GatewayStarted
+            | EventKind::GatewayStopped
+            | EventKind::Activated
+            | EventKind::ReloadRefused
+            | EventKind::SessionEnded
+            | EventKind::Outcome
+            | EventKind::Approval
+            | EventKind::LogRead
+            | EventKind::ClockJump
+            | EventKind::Heartbeat
+            | EventKind::LogKey
+            | EventKind::Destroyed => Ok(()),
+        }
+    }
+
+    /// Places of the session's principal and connection.
+    fn owner(&mut self, id: SessionId) -> Result<[usize; 2], StoreError> {
+        if let Some(places) = self.sessions.get(&id) {
+            return Ok(*places);
+        }
+        let known = self.owners.get(&id).copied();
+        let hashes = match known {
+            Some(hashes) => hashes,
+            None => {
+                let summary = index::stored(self.db, id)?;
+                let (principal, connection) = summary.as_ref().map_or(("", ""), |of| (&of.principal, &of.connection));
+                [Term::Principal(principal).hash(), Term::Connection(connection).hash()]
+            }
+        };
+        if self.owners.len() >= OWNERS_KEPT_MAX {
+            self.owners.clear();
+        }
+        self.owners.insert(id, hashes);
+        let places = hashes.map(|hash| self.place(hash));
+        self.sessions.insert(id, places);
+        Ok(places)
+    }
+
+    fn add_request(&mut self, at: u16, block: usize, index: u64, header: &Header, leaf: &[u8]) -> Result<(), StoreError> {
+        let damaged = |e: DecodeError| log::damaged(index, &e);
+        if let Some(verdict) = header.verdict {
+            self.push(self.verdicts[verdict as usize], at);
+        }
+        let request = RequestFields::read(self.db, index, leaf)?;
+        let decision = request.decision(self.decisions.hasher());
+        let places = match self.decisions.get(&decision) {
+            Some(places) => Rc::clone(places),
+            None => {
+                let mut places = Vec::new();
+                request.terms(|term| places.push(self.place(term.hash()))).map_err(damaged)?;
+                places.sort_unstable();
+                places.dedup();
+                let places: Rc<[usize]> = places.into();
+                if self.decisions.len() < DECISIONS_MAX {
+                    self.decisions.insert(decision, Rc::clone(&places));
+                }
+                places
+            }
+        };
+        for place in places.iter() {
+            self.push(*place, at);
+        }
+        self.matrix.add(block, &request.statement);
+        request.text_parameters(|value| self.matrix.add(block, value)).map_err(damaged)
+    }
+
+    fn add_event(&mut self, at: u16, block: usize, event: &Event) {
+        let mut found = Vec::new();
+        match event {
+            Event::SessionStarted(started) => found.extend(started.policies.iter().map(|id| Term::Policy(id).hash())),
+            Event::LoginFailed { connection, .. } => found.push(Term::Connection(connection).hash()),
+            _ => {}
+        }
+        for hash in found {
+            let place = self.place(hash);
+            self.push(place, at);
+        }
+        texts(event, |text| self.matrix.add(block, text));
+    }
+
+    /// `rows`: how many there shall be, as a 2-logarithm; `None`: as many as are needed.
+    fn write(self, batch: &mut WriteBatch, rows: Option<u32>) -> Result<(), StoreError> {
+        let (db, segment) = (self.db, self.segment);
+        let mut value = Vec::new();
+        for (hash, set) in &self.sets {
+            value.clear();
+            if set.encode(&mut value) {
+                db.put(batch, Family::Find, &key(b'B', segment, &hash.to_be_bytes()), &value)?;
+            }
+        }
+        let (bits, rows) = self.matrix.finish(rows);
+        for (group, rows) in (0u16..).zip(rows.chunks(ROWS_OF_GROUP)) {
+            value.clear();
+            rows.iter().for_each(|row| value.extend_from_slice(&row.to_le_bytes()));
+            if rows.iter().any(|row| *row != 0) {
+                db.put(batch, Family::Find, &key(b'T', segment, &group.to_be_bytes()), &value)?;
+            }
+        }
+        let put_times = |value: &mut Vec<u8>, (earliest, latest): (i64, i64)| {
+            value.extend_from_slice(&earliest.to_be_bytes());
+            value.extend_from_slice(&latest.to_be_bytes());
+        };
+        value.clear();
+        self.times.iter().for_each(|times| put_times(&mut value, *times));
+        db.put(batch, Family::Find, &key(b'I', segment, &[]), &value)?;
+        value.clear();
+        let earliest = self.times.iter().map(|(earliest, _)| *earliest).min().unwrap_or(i64::MAX);
+        let latest = self.times.iter().map(|(_, latest)| *latest).max().unwrap_or(i64::MIN);
+        put_times(&mut value, (earliest, latest));
+        value.push(u8::try_from(bits).unwrap_or(u8::MAX));
+        db.put(batch, Family::Find, &key(b'H', segment, &[]), &value)
+    }
+}
+
+/// In the order of their numbers.
+const VERDICTS: [RecordedVerdict; 3] = [RecordedVerdict::Allow, RecordedVerdict::Deny, RecordedVerdict::Hold];
+
+/// What of a request's leaf, or from beside it, it can be found by.
+pub(crate) struct RequestFields<'a> {
+    statement: Cow<'a, [u8]>,
+    parameters: Cow<'a, [u8]>,
+    facts: Cow<'a, [u8]>,
+    policies: Cow<'a, [u8]>,
+}
+
+impl<'a> RequestFields<'a> {
+    /// Reads them without looking at the rest.
+    pub(crate) fn read(db: &Db, index: u64, leaf: &'a [u8]) -> Result<Self, StoreError> {
+        let damaged = |e: DecodeError| log::damaged(index, &e);
+        let mut request =
+            Self { statement: Cow::default(), parameters: Cow::default(), facts: Cow::default(), policies: Cow::default() };
+        let mut reader = Reader::new(leaf.get(2..).unwrap_or_default());
+        while let Some((field, bytes)) = reader.skip().map_err(damaged)? {
+            if field == BESIDE {
+                let field = Reader::new(bytes).uint32(1).map_err(damaged)?;
+                if let Some(place) = request.place(field) {
+                    let payload = db.payload(index, field)?.unwrap_or_default();
+                    *place = Cow::Owned(payload.get(SALT_LENGTH..).unwrap_or_default().to_vec());
+                }
+            } else if let Some(place) = request.place(field) {
+                *place = Cow::Borrowed(bytes);
+            }
+        }
+        Ok(request)
+    }
+
+    fn place(&mut self, field: u32) -> Option<&mut Cow<'a, [u8]>> {
+        match field {
+            REQUEST_STATEMENT => Some(&mut self.statement),
+            REQUEST_PARAMETERS => Some(&mut self.parameters),
+            REQUEST_FACTS => Some(&mut self.facts),
+            REQUEST_POLICIES => Some(&mut self.policies),
+            _ => None,
+        }
+    }
+
+    /// Hash of what decides about [`Self::terms`]: the same, the same terms.
+    fn decision(&self, hasher: &DefaultHashBuilder) -> u64 {
+        let mut state = hasher.build_hasher();
+        state.write(&self.facts);
+        // Where one ends and the other begins.
+        state.write_usize(self.facts.len());
+        state.write(&self.policies);
+        state.finish()
+    }
+
+    /// Shows its objects and policies.
+    pub(crate) fn terms(&self, mut visit: impl FnMut(Term<'_>)) -> Result<(), DecodeError> {
+        objects(&decode::facts_alone(&self.facts)?, |name| visit(Term::Object(name)));
+        let policies = decode::list_alone(&self.policies)?;
+        policies.iter().for_each(|id| visit(Term::Policy(id)));
+        Ok(())
+    }
+
+    /// Whether one of its texts has it.
+    pub(crate) fn has_text(&self, needle: &Needle) -> Result<bool, DecodeError> {
+        let mut found = needle.is_in(&self.statement);
+        if !found && !self.parameters.is_empty() {
+            self.text_parameters(|value| found = found || needle.is_in(value))?;
+        }
+        Ok(found)
+    }
+
+    fn text_parameters(&self, mut visit: impl FnMut(&[u8])) -> Result<(), DecodeError> {
+        let mut list = Reader::new(&self.parameters);
+        while let Some(bytes) = list.optional(1)? {
+            let mut parameter = Reader::new(bytes);
+            let value = parameter.optional(1)?;
+            // Format 0 is text.
+            if parameter.uint(2)? == 0 {
+                value.into_iter().for_each(&mut visit);
+            }
+        }
+        Ok(())
+    }
+}
