@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The real store, which can be told to refuse.
 struct Recording {
-    store: AuditStore,
+    store: Arc<AuditStore>,
     closed: Mutex<bool>,
 }
 
@@ -91,16 +91,15 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let store = AuditStore::open(folder.path().join("audit"), audit_store::Options::default()).unwrap();
         let log = store.reader();
-        // Of another log, so that this one has nothing but what the tests do.
-        let signed = Arc::new(AuditStore::open(folder.path().join("signed"), audit_store::Options::default()).unwrap());
-        let notary = audit_store::Notary::open(Arc::clone(&signed), folder.path(), None, "test", Timestamp(0)).unwrap();
+        let store = Arc::new(store);
+        let notary = audit_store::Notary::open(Arc::clone(&store), folder.path(), None, "test", Timestamp(0)).unwrap();
         let witnesses = crate::witness::Witnesses::new(&[], 0).unwrap();
         let publisher =
-            crate::evidence::Publisher::new(Arc::clone(&signed), notary, None, witnesses, crate::metrics::Metrics::new());
+            crate::evidence::Publisher::new(Arc::clone(&store), notary, None, witnesses, crate::metrics::Metrics::new());
         let listener = "data_dir = \"data\"\n[[listener]]\nprotocol = \"admin\"\naddress = \"127.0.0.1:1\"\ntls = \"optional\"\n";
         let config =
             crate::config::parse(listener, &folder.path().join("sallyport.toml")).unwrap_or_else(|error| panic!("{error}"));
-        let keeper = crate::evidence::Keeper::open(&config, signed, Arc::clone(&publisher)).unwrap();
+        let keeper = crate::evidence::Keeper::open(&config, Arc::clone(&store), Arc::clone(&publisher)).unwrap();
         let (store, live) = (Arc::new(Recording { store, closed: Mutex::new(false) }), Arc::new(Live::default()));
         let keys = Arc::new(identity::MachineKeys::open(&folder.path().join("keys.json")).unwrap());
         let revocations = Arc::new(identity::Revocations::open(&folder.path().join("revocations.json")).unwrap());
@@ -163,8 +162,9 @@ impl Gateway {
         self.state.approvals.submit(held, Duration::from_secs(60)).unwrap()
     }
 
+    /// What was recorded after the log's own key.
     fn recorded(&self) -> Vec<Event> {
-        let entries = self.state.log.tail(0, &EntryFilter::default(), 1_000).unwrap().items;
+        let entries = self.state.log.tail(1, &EntryFilter::default(), 1_000).unwrap().items;
         entries.into_iter().map(|stored| stored.entry.event).collect()
     }
 }
