@@ -3,10 +3,12 @@
 `run` needs ROOT, SCRATCH and SALLYPORT (see scratch.py), and TLOG_GO: the verifier of tests/tlog/go, built.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -386,6 +388,84 @@ def contents_are_kept_held_and_destroyed():
     # Nor is it anywhere else on the disk, once what was written was flushed.
     remains = [path for path in (g.dir / "data").rglob("*") if path.is_file() and b"Ada Lovelace" in path.read_bytes()]
     assert not remains, remains
+
+
+@contextlib.contextmanager
+def witness(name, log):
+    """`sallyport witness` for a log's key: its URL, its key, and how it is stopped."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [os.environ["SALLYPORT"], "witness", "--dir", SCRATCH / name, "--name", name, "--address", f"127.0.0.1:{port}", "--log", log]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield f"http://127.0.0.1:{port}", process.stdout.readline().strip(), process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@behaviour
+def witnesses_cosign_and_a_fork_ends_the_recording():
+    g = Gateway("witnessed", QUICK)
+    g.start()
+    traffic(g, 20)
+    settled(g)
+    g.stop()
+    config, data = g.dir / "sallyport.toml", g.dir / "data"
+    log = key(g)
+    with witness("one.example", log) as (one, one_key, _), witness("two.example", log) as (two, two_key, second):
+        text = config.read_text().replace("[audit]", "[audit]\nwitnesses_min = 2")
+        config.write_text(text + "".join(f'\n[[witness]]\nkey = "{k}"\nurl = "{url}"\n' for k, url in [(one_key, one), (two_key, two)]))
+        g.start()
+        traffic(g, 20)
+        size = settled(g)
+        trusted = ["--witness", one_key, "--witness", two_key]
+        for target in [[data / "export"], []]:
+            status, said = sallyport("audit", "verify", *target, "--key", log, *trusted, config=config)
+            assert status == 0 and "cosigned by one.example" in said and "cosigned by two.example" in said, said
+        same(go(data / "export", log)[0], 0)
+        # Without enough of them, nothing is published, and everything else goes on.
+        second.send_signal(signal.SIGSTOP)
+        traffic(g, 20)
+        until("the metric says so", lambda: g.metrics().get("sallyport_audit_publishing") == "0", 60)
+        same(published(g), size)
+        second.send_signal(signal.SIGCONT)
+        until("it is published again", lambda: published(g) > size, 60)
+        # The whole machine is put back to an earlier state: nothing on it can tell.
+        g.stop()
+        kept = SCRATCH / "witnessed.kept"
+        subprocess.run(["cp", "-a", str(data), str(kept)], check=True)
+        g.start()
+        traffic(g, 20)
+        settled(g)
+        g.stop()
+        # In place: the folder is still the one that it was.
+        for folder in ("audit", "control", "export"):
+            subprocess.run(["bash", "-c", 'rm -rf "$1"/* && cp -a "$2"/. "$1"', "-", str(data / folder), str(kept / folder)], check=True)
+        g.start()
+        until("the gateway stops recording", lambda: g.metrics().get("sallyport_audit_healthy") == "0" or refused(g), 60)
+        error = refused(g)
+        assert error and "cannot record" in error, error
+        context = ssl.create_default_context(cafile=g.known["GW_CA"])
+        try:
+            urllib.request.urlopen(f"https://localhost:{g.known['GW_ADMIN_PORT']}/readyz", context=context)
+            raise AssertionError("ready")
+        except urllib.error.HTTPError as answer:
+            same(answer.code, 503)
+            assert "new-log" in answer.read().decode()
+        g.crash()
+        g.cli("audit", "new-log", "--reason", "restored from a snapshot")
+
+
+def refused(g):
+    """What a session is told; `None`: it goes on."""
+    try:
+        with g.connect() as c:
+            c.execute("SELECT 1")
+    except psycopg.Error as error:
+        return str(error)
+    return None
 
 
 call(ROOT / "scripts/pg", "start", PG, "max_connections=100")

