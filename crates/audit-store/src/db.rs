@@ -1,7 +1,7 @@
 //! The handle on RocksDB: opening, column families, errors in the store's own words.
 
 use crate::journal::{self, Tail};
-use crate::limits::{CATCH_UP_TRIES, HOLES_SEEN};
+use crate::limits::{CATCH_UP_TRIES, CHUNK_ENTRIES_MAX, HOLES_SEEN};
 use crate::log;
 use crate::options::{self, Family, Options};
 use crate::tree::Tree;
@@ -10,6 +10,7 @@ use rocksdb::{
     BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, FlushOptions,
     ReadOptions, WriteBatch,
 };
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -214,12 +215,17 @@ impl Db {
     }
 
     /// Rewrites the files of what may have been destroyed, so that its space is given back.
-    pub(crate) fn compact(&self, end: u64) -> Result<(), StoreError> {
+    pub(crate) fn compact(&self, range: Range<u64>) -> Result<(), StoreError> {
         self.flush()?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         for family in [Family::Entries, Family::Payload] {
-            self.db.compact_range_cf_opt(self.family(family)?, None::<&[u8]>, Some(end.to_be_bytes()), &options);
+            self.db.compact_range_cf_opt(
+                self.family(family)?,
+                Some(range.start.saturating_sub(CHUNK_ENTRIES_MAX as u64).to_be_bytes()),
+                Some(range.end.to_be_bytes()),
+                &options,
+            );
         }
         Ok(())
     }

@@ -70,7 +70,8 @@ pub struct Progress {
 
 impl AuditStore {
     /// Destroys what `selection` names, as far as one call goes; records it first. Entries that are not in the database yet
-    /// stay. The space is given back by [`AuditStore::compact`].
+    /// stay. Files still have it, and its space is taken, until
+    /// [`AuditStore::compact`].
     ///
     /// # Errors
     /// [`StoreError`]: some of it may have been destroyed; the record says all of it.
@@ -116,7 +117,7 @@ impl AuditStore {
             self.undisturbed(|| rewrite(&db, &mut matches, from, to))?;
             from = to;
         }
-        db.flush()?;
+        self.erase_journal()?;
         // One of each segment: nothing of what is gone can be found by its text.
         let segments: Vec<u64> = (first / SEGMENT..=(last - 1) / SEGMENT).map(|segment| segment * SEGMENT).collect();
         self.forget_texts(&segments)?;

@@ -75,6 +75,14 @@ impl Export {
         self.published
     }
 
+    /// The checkpoint that is published; `None`: there is none yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn checkpoint(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.folder.get("checkpoint")?.map(|note| String::from_utf8_lossy(&note).into_owned()))
+    }
+
     /// Publishes the first `size` entries, and `note`, their checkpoint, when all else is on the disk. Doing it again does no
     /// harm: files that are there are what they would be.
     ///
@@ -144,7 +152,8 @@ impl Export {
     fn write(&self, path: &str, content: &[u8]) -> Result<(), StoreError> {
         let (at, path) = (self.folder.dir.join(path), Path::new(path));
         let written = (|| {
-            if fs::metadata(&at).is_ok_and(|known| known.len() == content.len() as u64) {
+            // A power loss may have left another content under this name.
+            if fs::read(&at).is_ok_and(|known| known == content) {
                 return Ok(());
             }
             if let Some(parent) = at.parent() {

@@ -123,6 +123,21 @@ impl Journal {
         self.files.sync()
     }
 
+    /// Overwrites all that it has, of which the database must have everything on the disk: what was destroyed there shall not
+    /// be left here.
+    pub(crate) fn erase(&mut self) -> Result<(), StoreError> {
+        let zeros = vec![0; 1 << 20];
+        for half in 0..2 {
+            let mut at = 0;
+            while at < self.size {
+                let part = usize::try_from(self.size - at).unwrap_or(usize::MAX).min(zeros.len());
+                self.write(half, &zeros[..part], at)?;
+                at += part as u64;
+            }
+        }
+        self.clear()
+    }
+
     pub(crate) fn files(&self) -> Arc<Files> {
         Arc::clone(&self.files)
     }

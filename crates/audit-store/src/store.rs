@@ -29,6 +29,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use proxy_core::{Entry, Store, StoreError};
 use rocksdb::WriteBatch;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -258,13 +259,13 @@ impl AuditStore {
         Ok(head)
     }
 
-    /// Gives back the space of what was destroyed before the entry at `end`: rewrites the files that had it, which may take
-    /// long.
+    /// Rewrites the files that have entries of `range`, so that nothing is left in them of what was destroyed, and its space
+    /// is given back. It takes long where they are many.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn compact(&self, end: u64) -> Result<(), StoreError> {
-        self.shared.db()?.compact(end)
+    pub fn compact(&self, range: Range<u64>) -> Result<(), StoreError> {
+        self.shared.db()?.compact(range)
     }
 
     pub(crate) fn database(&self) -> Result<Arc<Db>, StoreError> {
@@ -277,6 +278,12 @@ impl AuditStore {
     /// Entries that are in the database.
     pub(crate) fn stored(&self) -> u64 {
         self.shared.stored()
+    }
+
+    /// Moves all that was accepted into the database's files, and overwrites what the journal has. Nothing is accepted
+    /// meanwhile.
+    pub(crate) fn erase_journal(&self) -> Result<(), StoreError> {
+        self.shared.erase_journal()
     }
 
     /// Calls `work` while nothing is moved into the database and it is not opened anew.
@@ -527,6 +534,20 @@ impl Shared {
         *due = false;
         drop(due);
         !*self.closing.lock()
+    }
+
+    fn erase_journal(&self) -> Result<(), StoreError> {
+        let mut tree = self.moving.lock();
+        let mut writer = self.accepting_writer()?;
+        let Writer { db: Some(db), journal: Some(journal), next, pending } = &mut *writer else {
+            drop(writer);
+            return Err(self.trouble());
+        };
+        let all = std::mem::take(pending);
+        let erased = db.move_in(&all, &mut tree).and_then(|()| db.flush()).and_then(|()| journal.erase());
+        erased.map_err(|error| self.broke(error))?;
+        self.stored.store(*next, Ordering::Release);
+        Ok(())
     }
 
     /// Makes `db` the one that is used.

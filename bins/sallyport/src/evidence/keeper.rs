@@ -217,7 +217,13 @@ impl Keeper {
             };
             contents += self.destroy(selection, now)?.1;
         }
-        if contents == 0 { Err(KeepError::Nothing) } else { Ok(contents) }
+        drop(state);
+        let (Some(first), Some(last)) = (indices.first(), indices.last()) else { return Err(KeepError::Nothing) };
+        if contents == 0 {
+            return Err(KeepError::Nothing);
+        }
+        self.store.compact(*first..last.saturating_add(1))?;
+        Ok(contents)
     }
 
     /// The hold that is on a session, or on everything.
@@ -297,7 +303,7 @@ impl Keeper {
         }
         drop(state);
         if last > 0 {
-            self.store.compact(last)?;
+            self.store.compact(0..last)?;
         }
         Ok(done)
     }

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use proxy_core::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
+use tlog::{Checkpoint, Note};
 use tokio_util::sync::CancellationToken;
 
 /// The log's published form, and who keeps it.
@@ -61,8 +62,7 @@ impl Publisher {
         witnesses: Witnesses,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let published = notary.last().filter(|last| export.as_ref().is_none_or(|export| export.published() >= last.size));
-        let published = RwLock::new(published.map(Arc::new));
+        let published = RwLock::new(published_before(&notary, export.as_ref(), &witnesses).map(Arc::new));
         Arc::new(Self {
             store,
             notary,
@@ -180,5 +180,18 @@ impl Publisher {
                 said = trouble;
             }
         }
+    }
+}
+
+/// What was published before this start: of what witnesses have cosigned, the folder alone knows.
+fn published_before(notary: &Notary, export: Option<&Export>, witnesses: &Witnesses) -> Option<Signed> {
+    let last = notary.last()?;
+    match export {
+        Some(export) => {
+            let note = export.checkpoint().ok().flatten()?;
+            let checkpoint = Checkpoint::parse(&Note::parse(note.as_bytes()).ok()?.text).ok()?;
+            (checkpoint.size <= last.size).then_some(Signed { size: checkpoint.size, root: checkpoint.root, note })
+        }
+        None => Some(last).filter(|_| witnesses.is_empty()),
     }
 }
