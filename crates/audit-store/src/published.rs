@@ -42,8 +42,11 @@ pub(crate) fn payloads(db: &Db, entries: &Tile) -> Result<Option<Vec<u8>>, Store
     Ok((!content.is_empty()).then_some(content))
 }
 
-/// Takes the file of a bundle's payloads apart: place in the bundle, field, salt and content. `None`: it is damaged.
-pub(crate) fn take_payloads(mut file: &[u8]) -> Option<Vec<((u8, u8), &[u8])>> {
+/// Place in the bundle and field; salt and content.
+type Payload<'f> = ((u8, u8), &'f [u8]);
+
+/// Takes the file of a bundle's payloads apart. `None`: it is damaged.
+pub(crate) fn take_payloads(mut file: &[u8]) -> Option<Vec<Payload<'_>>> {
     let mut taken = Vec::new();
     while let Some(([place, field, length @ ..], rest)) = file.split_first_chunk::<6>() {
         let (payload, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;

@@ -79,5 +79,9 @@ pub(super) fn checkpoint(file: &Path, output: &Output) -> Result<(), Failure> {
         },
     };
     let note = note.ok_or_else(|| Failure::finding("the log was not signed yet: start the gateway once"))?;
-    if output.json() { output.value(&json!({ "checkpoint": note })) } else { Ok(output.line(note.trim_end_matches('\n'))) }
+    if output.json() {
+        return output.value(&json!({ "checkpoint": note }));
+    }
+    output.line(note.trim_end_matches('\n'));
+    Ok(())
 }
