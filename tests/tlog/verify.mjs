@@ -319,13 +319,13 @@ class Log {
 
   key(index, entry) {
     const [key, last] = [parseKey(entry.key), this.keys.at(-1)];
-    if (!key) return finding(index, "the log's key cannot be read");
+    if (!key || key.name !== entry.origin) return finding(index, "the log's key cannot be read, or has another name than the log");
     if (last?.key.text === key.text) return undefined;
     if (last) {
       const note = parseNote(entry.endorsement ?? "");
       const named = note?.text === `sallyport log key\n${last.origin}\n${key.text}\n` && signedBy(note, last.key);
       if (entry.previous !== last.key.text || entry.origin !== last.origin || !named) return finding(index, "the key before has not endorsed this one");
-    } else if (entry.previous !== undefined) return finding(index, "the first key says that there was one before");
+    } else if (entry.previous !== undefined || entry.endorsement !== undefined) return finding(index, "the first key says that there was one before");
     return this.keys.push({ index, key, origin: entry.origin });
   }
 

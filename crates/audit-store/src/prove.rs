@@ -101,25 +101,23 @@ pub fn check(proven: &[Proven], keys: &[Verifier]) -> Shown {
         let (origin, key) = (String::new(), String::new());
         return Shown { origin, size: 0, key, key_known: false, entries, whole_sessions: Vec::new(), findings };
     };
-    let chain_keys = chain.at(checkpoint.size);
+    let signer = chain.at(checkpoint.size);
     for known in keys.iter().filter(|known| !chain.has(known)) {
         wrong(0, None, format!("{known} is not a key of this log, as far as the proof goes"));
     }
-    let mut key = String::new();
     for proven in &ordered {
         if proven.proof.index != proven.index {
             wrong(proven.index, None, format!("its proof is of entry {}", proven.proof.index));
             continue;
         }
-        match proven.proof.verify(&proven.leaf, chain.origin(), &chain_keys) {
-            Ok((found, signed)) if found == checkpoint => {
-                key = signed.first().and_then(|at| chain_keys.get(*at)).map(ToString::to_string).unwrap_or(key);
-            }
+        match proven.proof.verify(&proven.leaf, chain.origin(), signer.as_slice()) {
+            Ok((found, _)) if found == checkpoint => {}
             Ok(_) => wrong(proven.index, None, "it is proven by another checkpoint than the rest".to_owned()),
             Err(error) => wrong(proven.index, None, error.to_string()),
         }
     }
     let whole_sessions = sessions(&entries, &mut wrong);
+    let key = signer.map(|key| key.to_string()).unwrap_or_default();
     let key_known = keys.iter().any(|known| chain.has(known));
     Shown { origin: chain.origin().to_owned(), size: checkpoint.size, key, key_known, entries, whole_sessions, findings }
 }

@@ -218,7 +218,7 @@ fn a_checkpoint_of_another_key_is_found() {
     let note = format!("{text}\n{}", stranger.sign(&text, 0));
     std::fs::write(file(&made, "checkpoint"), &note).unwrap();
     let expected = Expected { checkpoint: None, ..made.expected() };
-    found(&verify_folder(&made, &expected), "is not signed by a key that the log has there");
+    found(&verify_folder(&made, &expected), "is not signed by the key that the log has there");
     let pinned = Expected { keys: vec![stranger.verifier().clone()], ..Expected::default() };
     found(&verify_store(&made, &pinned), "is not a key of this log");
 }
@@ -287,7 +287,7 @@ fn a_session_that_was_removed_is_missed_by_whoever_holds_a_checkpoint() {
     let forged = forge(&kept, |text| format!("{text}\n{}", stranger.sign(text, 0)), &key);
     let expected = Expected { checkpoint: None, ..made.expected() };
     let verification = verify_published(&forged, &expected, |_, _| ()).unwrap();
-    found(&verification, "is not signed by a key that the log has there");
+    found(&verification, "is not signed by the key that the log has there");
     // Even one who has the key cannot show the log that was seen before.
     found(&verification, "are not those that the earlier checkpoint commits to");
 }
@@ -313,7 +313,7 @@ fn a_key_that_nobody_endorsed_is_found() {
     let expected = Expected { checkpoint: None, earlier: vec![], ..made.expected() };
     let verification = verify_published(&forged, &expected, |_, _| ()).unwrap();
     found(&verification, "no key has endorsed");
-    found(&verification, "is not signed by a key that the log has there");
+    found(&verification, "is not signed by the key that the log has there");
 }
 
 // ---- The store ---------------------------------------------------------------------------------------

@@ -16,8 +16,11 @@ impl Chain {
     /// Takes the key that the entry at `index` names, or says what is wrong with it.
     pub(crate) fn add(&mut self, index: u64, key: &LogKey) -> Result<(), String> {
         let verifier = Verifier::parse(&key.key).map_err(|error| format!("the log's key cannot be read: {error}"))?;
+        if verifier.name() != key.origin {
+            return Err(format!("the key {verifier} does not bear the log's name, {}", key.origin));
+        }
         let Some((_, last)) = self.keys.last() else {
-            if key.previous.is_some() {
+            if key.previous.is_some() || key.endorsement.is_some() {
                 return Err("the log's first key says that there was one before".to_owned());
             }
             self.origin.clone_from(&key.origin);
@@ -46,9 +49,9 @@ impl Chain {
         &self.origin
     }
 
-    /// The keys that may have signed a checkpoint of `size` entries, the last first.
-    pub(crate) fn at(&self, size: u64) -> Vec<Verifier> {
-        self.keys.iter().rev().filter(|(index, _)| *index < size).map(|(_, key)| key.clone()).collect()
+    /// The key that signs a checkpoint of `size` entries: the last that these name.
+    pub(crate) fn at(&self, size: u64) -> Option<Verifier> {
+        self.keys.iter().rev().find(|(index, _)| *index < size).map(|(_, key)| key.clone())
     }
 
     /// Whether `key` is one of them.
