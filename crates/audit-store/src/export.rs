@@ -93,13 +93,19 @@ impl Export {
             return Err(StoreError::Io(format!("{} entries are published, and the log has {size}", self.published)));
         }
         for tile in files(self.published, size) {
-            let content = reader.tile(&tile)?;
-            let content = content.ok_or_else(|| StoreError::Corrupt(format!("{tile} is to be published and is missing")))?;
-            self.write(&tile.to_string(), &content)?;
-            if tile.content == Content::Entries
-                && let Some(payloads) = reader.payloads(&tile)?
-            {
-                self.write(&payload_path(&tile), &payloads)?;
+            let missing = || StoreError::Corrupt(format!("{tile} is to be published and is missing"));
+            match tile.content {
+                Content::Entries => {
+                    let bundle = reader.bundle(&tile)?.ok_or_else(missing)?;
+                    self.write(&tile.to_string(), &bundle.entries)?;
+                    self.write(&Tile { content: Content::Hashes(0), ..tile }.to_string(), &bundle.hashes)?;
+                    if !bundle.payloads.is_empty() {
+                        self.write(&payload_path(&tile), &bundle.payloads)?;
+                    }
+                }
+                // With its entries.
+                Content::Hashes(0) => {}
+                Content::Hashes(_) => self.write(&tile.to_string(), &reader.tile(&tile)?.ok_or_else(missing)?)?,
             }
         }
         let dir = &self.folder.dir;
@@ -148,21 +154,28 @@ impl Export {
         replaced.map_err(|error| self.folder.failed(Path::new(path), &error))
     }
 
-    /// Writes a file that never changes.
+    /// Writes a file that never changes. Nobody reads it before the checkpoint that needs it, so it need not come to be there
+    /// all at once.
     fn write(&self, path: &str, content: &[u8]) -> Result<(), StoreError> {
         let (at, path) = (self.folder.dir.join(path), Path::new(path));
+        let open = || fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&at);
         let written = (|| {
-            // A power loss may have left another content under this name.
-            if fs::read(&at).is_ok_and(|known| known == content) {
-                return Ok(());
-            }
-            if let Some(parent) = at.parent() {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-            }
-            let fresh = at.with_extension("new");
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-            file.write_all(content)?;
-            fs::rename(&fresh, &at)
+            let mut file = match open() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let parent = at.parent().ok_or(error)?;
+                    fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+                    open()?
+                }
+                // A round that did not come to its end has left it, whole or not.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if fs::read(&at).is_ok_and(|known| known == content) {
+                        return Ok(());
+                    }
+                    fs::OpenOptions::new().write(true).truncate(true).open(&at)?
+                }
+                opened => opened?,
+            };
+            file.write_all(content)
         })();
         written.map_err(|error: io::Error| self.folder.failed(path, &error))
     }

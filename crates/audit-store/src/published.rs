@@ -14,6 +14,8 @@
 use crate::db::Db;
 use crate::decode;
 use crate::log::{self, Go};
+use crate::tree::leaf_hash_at;
+use crate::wire::DecodeError;
 use proxy_core::StoreError;
 use tlog::tile::{Content, Tile, WIDTH};
 
@@ -23,23 +25,56 @@ pub(crate) fn payload_path(entries: &Tile) -> String {
     path.strip_prefix("tile/entries/").map_or_else(|| path.clone(), |rest| format!("payload/{rest}"))
 }
 
+/// What is published of the entries of one bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// `tile/entries/…`.
+    pub entries: Vec<u8>,
+    /// `tile/0/…`.
+    pub hashes: Vec<u8>,
+    /// `payload/…`; empty: there are none.
+    pub payloads: Vec<u8>,
+}
+
+/// Reads a bundle, once.
+pub(crate) fn bundle(db: &Db, entries: &Tile) -> Result<Bundle, StoreError> {
+    let first = entries.index * WIDTH;
+    let mut bundle = Bundle { entries: Vec::new(), hashes: Vec::new(), payloads: Vec::new() };
+    log::scan_all(db, first, first + u64::from(entries.width), |index, leaf| {
+        let length = u16::try_from(leaf.len()).map_err(|_| log::damaged(index, &DecodeError::Truncated))?;
+        bundle.entries.extend_from_slice(&length.to_be_bytes());
+        bundle.entries.extend_from_slice(leaf);
+        bundle.hashes.extend_from_slice(&leaf_hash_at(db, index, leaf)?);
+        if !leaf.is_empty() {
+            put_payloads(db, first, index, leaf, &mut bundle.payloads)?;
+        }
+        Ok(Go::On)
+    })?;
+    Ok(bundle)
+}
+
 /// The payloads of the entries of a bundle; `None`: there are none.
 pub(crate) fn payloads(db: &Db, entries: &Tile) -> Result<Option<Vec<u8>>, StoreError> {
     let (first, mut content) = (entries.index * WIDTH, Vec::new());
     log::scan(db, first, first + u64::from(entries.width), |index, leaf| {
-        for commitment in decode::commitments(leaf).map_err(|error| log::damaged(index, &error))? {
-            let Some(payload) = db.payload(index, commitment.field)? else { continue };
-            let place = u8::try_from(index - first).unwrap_or(u8::MAX);
-            let field = u8::try_from(commitment.field).unwrap_or(u8::MAX);
-            let length = u32::try_from(payload.len())
-                .map_err(|_| StoreError::Io(format!("a payload of entry {index} is longer than 4 GiB")))?;
-            content.extend_from_slice(&[place, field]);
-            content.extend_from_slice(&length.to_be_bytes());
-            content.extend_from_slice(&payload);
-        }
-        Ok(Go::On)
+        put_payloads(db, first, index, leaf, &mut content).map(|()| Go::On)
     })?;
     Ok((!content.is_empty()).then_some(content))
+}
+
+/// Appends what is kept beside the entry at `index`, of the bundle that begins at `first`.
+fn put_payloads(db: &Db, first: u64, index: u64, leaf: &[u8], content: &mut Vec<u8>) -> Result<(), StoreError> {
+    for commitment in decode::commitments(leaf).map_err(|error| log::damaged(index, &error))? {
+        let Some(payload) = db.payload(index, commitment.field)? else { continue };
+        let place = u8::try_from(index - first).unwrap_or(u8::MAX);
+        let field = u8::try_from(commitment.field).unwrap_or(u8::MAX);
+        let length = u32::try_from(payload.len())
+            .map_err(|_| StoreError::Io(format!("a payload of entry {index} is longer than 4 GiB")))?;
+        content.extend_from_slice(&[place, field]);
+        content.extend_from_slice(&length.to_be_bytes());
+        content.extend_from_slice(&payload);
+    }
+    Ok(())
 }
 
 /// Place in the bundle and field; salt and content.

@@ -7,7 +7,7 @@ use crate::find::read::{LeafReader, Way};
 use crate::index::{self, Change, Gather};
 use crate::log::{self, Go};
 use crate::options::{Family, Options};
-use crate::published;
+use crate::published::{self, Bundle};
 use crate::query::{EntryFilter, Page, SessionFilter, SessionView};
 use crate::session::SessionSummary;
 use crate::standing::{self, Standing};
@@ -272,6 +272,19 @@ impl Reader {
     /// [`StoreError`].
     pub fn payloads(&self, entries: &Tile) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(false, |view| if entries.entries() > view.end { Ok(None) } else { published::payloads(view.db, entries) })
+    }
+
+    /// What is published of a bundle of entries, read once; `None`: the log is too short for it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn bundle(&self, entries: &Tile) -> Result<Option<Bundle>, StoreError> {
+        self.with(
+            false,
+            |view| {
+                if entries.entries() > view.end { Ok(None) } else { published::bundle(view.db, entries).map(Some) }
+            },
+        )
     }
 
     fn hashes<R>(&self, size: u64, read: impl FnOnce(&mut Hashes<'_>) -> Result<R, StoreError>) -> Result<Option<R>, StoreError> {

@@ -30,7 +30,7 @@ fn key(level: u8, index: u64) -> [u8; 9] {
 }
 
 /// The hash of the leaf at `index`; of one that was destroyed, the one that was kept.
-fn leaf_hash_at(db: &Db, index: u64, leaf: &[u8]) -> Result<Hash, StoreError> {
+pub(crate) fn leaf_hash_at(db: &Db, index: u64, leaf: &[u8]) -> Result<Hash, StoreError> {
     if !leaf.is_empty() {
         return Ok(leaf_hash(leaf));
     }
