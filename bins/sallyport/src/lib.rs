@@ -7,6 +7,7 @@ pub mod admin;
 pub mod approvals;
 pub mod cli;
 pub mod config;
+pub mod export;
 pub mod log;
 pub mod metrics;
 pub mod serve;

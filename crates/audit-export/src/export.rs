@@ -2,9 +2,9 @@
 
 use crate::context::{Contexts, LogInfo};
 use crate::format::{EncodeError, Encoder, Format, encoder};
-use crate::limits::PAGE;
+use crate::limits::{PAGE, PART_BYTES};
 use crate::text::{Texts, hex};
-use audit_store::{EntryFilter, Reader};
+use audit_store::{EntryFilter, Reader, StoredEntry};
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 use proxy_core::StoreError;
 
@@ -56,7 +56,11 @@ pub struct Export {
     log_id: String,
     /// Entries in the log when it began: those that come later are not in it.
     end: u64,
+    /// What was read and not yet written.
+    page: std::vec::IntoIter<StoredEntry>,
+    /// Where the next page begins.
     next: u64,
+    looked_at: u64,
     began: bool,
     finished: bool,
     rows: u64,
@@ -81,7 +85,9 @@ impl Export {
             contexts: Contexts::default(),
             log_id,
             end,
+            page: Vec::new().into_iter(),
             next: 0,
+            looked_at: 0,
             began: false,
             finished: false,
             rows: 0,
@@ -111,29 +117,45 @@ impl Export {
             self.began = true;
             self.encoder.begin(&mut data);
         }
-        if self.next < self.end {
-            self.page(&mut data)?;
+        if self.page.as_slice().is_empty() && self.next < self.end {
+            self.read()?;
+        }
+        if self.looked_at < self.end {
+            self.write(&mut data)?;
         } else {
             self.finished = true;
             self.encoder.finish(&mut data)?;
         }
         self.digest.update(&data);
         self.bytes += data.len() as u64;
-        Ok(Some(Part { data, looked_at: self.next.min(self.end) }))
+        Ok(Some(Part { data, looked_at: self.looked_at }))
     }
 
-    fn page(&mut self, data: &mut Vec<u8>) -> Result<(), ExportError> {
+    fn read(&mut self) -> Result<(), ExportError> {
         let page = self.reader.tail(self.next, &self.filter, PAGE)?;
-        for stored in page.items.iter().filter(|stored| stored.index < self.end) {
-            let session = self.contexts.of(&self.reader, stored)?;
-            self.encoder.entry(session.as_deref(), stored, data)?;
-            self.rows += 1;
-            self.first = self.first.or(Some(stored.index));
-            self.last = Some(stored.index);
-        }
         // `next` is always there; should it not move on, going on would never end.
         let stuck = || StoreError::Corrupt(format!("entries from {} on cannot be read", self.next));
         self.next = page.next.filter(|next| *next > self.next).ok_or_else(stuck)?;
+        self.page = page.items.into_iter();
+        Ok(())
+    }
+
+    fn write(&mut self, data: &mut Vec<u8>) -> Result<(), ExportError> {
+        while data.len() < PART_BYTES {
+            let Some(stored) = self.page.next() else {
+                self.looked_at = self.next.min(self.end);
+                return Ok(());
+            };
+            if stored.index >= self.end {
+                continue;
+            }
+            let session = self.contexts.of(&self.reader, &stored)?;
+            self.encoder.entry(session.as_deref(), &stored, data)?;
+            self.rows += 1;
+            self.first = self.first.or(Some(stored.index));
+            self.last = Some(stored.index);
+            self.looked_at = stored.index;
+        }
         Ok(())
     }
 

@@ -3,6 +3,9 @@
 /// Entries that are read at once (256): what one step of an export holds.
 pub const PAGE: usize = 256;
 
+/// Bytes that are handed over at once, about (1 MiB): a single entry may be longer.
+pub const PART_BYTES: usize = 1 << 20;
+
 /// Sessions whose principal and target are remembered (1,024): entries of one session mostly stand close together.
 pub const SESSIONS_MAX: usize = 1_024;
 

@@ -322,10 +322,11 @@ impl Row {
     }
 }
 
-/// One line without control characters, cut after [`TITLE_MAX`] characters.
+/// One line without control characters and line separators, cut after [`TITLE_MAX`] characters.
 fn title(line: &str) -> String {
     let mut out = String::new();
-    let mut characters = line.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let ends = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let mut characters = line.chars().map(|c| if ends(c) { ' ' } else { c });
     out.extend(characters.by_ref().take(TITLE_MAX));
     if characters.next().is_some() {
         out.push('…');

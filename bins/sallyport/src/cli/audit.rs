@@ -1,5 +1,6 @@
 //! `sallyport audit`: the log as it grows, and whether it holds together.
 
+mod export;
 mod progress;
 mod repair;
 
@@ -34,6 +35,12 @@ enum Action {
     Tail(Tail),
     /// Read the whole log: numbers without gaps, entries readable, payloads as recorded
     Verify,
+    /// Entries in a format that others read, and a manifest that says what the export is
+    ///
+    /// The manifest says what was asked for and by whom, how many entries were looked at and exported with their first
+    /// and last index, and the SHA-256 of the data. It stands beside the file as FILE.manifest.json; with standard output
+    /// it is the last line on standard error. An export that did not come to its end leaves no file, and the status is 1.
+    Export(Box<export::Args>),
     /// What a log that cannot be opened still has; with --drop-damaged-tail, go on from there
     ///
     /// For a log whose end a power loss has damaged; no gateway may be running. Without the option nothing is changed.
@@ -68,6 +75,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     match &args.action {
         Action::Tail(tail) => self::tail(file, tail, output),
         Action::Verify => verify(file, output),
+        Action::Export(args) => export::run(file, args, output),
         Action::Repair { drop_damaged_tail } => repair::run(file, *drop_damaged_tail, output),
     }
 }

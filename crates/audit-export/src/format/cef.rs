@@ -10,7 +10,7 @@
 //!   line and no terminal is moved. The exact text is in the other formats.
 //! - The dictionary's lengths (`cs5` 4,000 bytes …) are what receivers keep, not what is sent: nothing is cut here.
 
-use super::{EncodeError, Encoder};
+use super::{EncodeError, Encoder, json_text};
 use crate::context::{LogInfo, SessionContext};
 use crate::row::Row;
 use crate::text::{Texts, endpoint};
@@ -190,7 +190,7 @@ fn details(row: &Row) -> String {
     if !row.details.is_empty() {
         add("details", row.details.clone().into());
     }
-    if all.is_empty() { String::new() } else { serde_json::Value::Object(all).to_string() }
+    if all.is_empty() { String::new() } else { json_text(&all) }
 }
 
 impl Encoder for Cef {

@@ -2,7 +2,7 @@
 //!
 //! What ECS has a field for is there; everything else stands under `sallyport.*`, as ECS asks of custom fields.
 
-use super::{EncodeError, Encoder, Format, json_line, without_empty};
+use super::{EncodeError, Encoder, Format, json_line, json_text, without_empty};
 use crate::context::{LogInfo, SessionContext};
 use crate::row::Row;
 use crate::text::{Texts, endpoint, rfc3339};
@@ -134,7 +134,7 @@ fn document(row: &Row, log: &LogInfo) -> Value {
             "masked_classes": row.masked_classes,
             "object": row.object,
             // As one text: keys of claims and tags would become fields of the index, without bound.
-            "details": (!row.details.is_empty()).then(|| Value::Object(row.details.clone()).to_string()),
+            "details": (!row.details.is_empty()).then(|| json_text(&row.details)),
         },
     })
 }

@@ -14,8 +14,8 @@ use crate::context::{LogInfo, SessionContext};
 use crate::text::Texts;
 use audit_store::StoredEntry;
 use serde::{Serialize, Serializer};
-use std::fmt;
 use std::str::FromStr;
+use std::{fmt, io};
 
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,10 +159,40 @@ pub fn encoder(format: Format, log: &LogInfo, texts: Texts) -> Box<dyn Encoder> 
     }
 }
 
-/// One JSON document and a line break. JSON escapes every control character, so a document is one line.
+/// JSON without spaces, and without what some readers take for the end of a line: JSON escapes control characters up to
+/// U+001F alone, and the others are escaped here as well.
+struct OneLine;
+
+/// Characters that JSON may have as they are, and that end a line for Unicode (UAX 14) or move a terminal.
+const BREAKS: [char; 4] = ['\u{7f}', '\u{85}', '\u{2028}', '\u{2029}'];
+
+impl serde_json::ser::Formatter for OneLine {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(BREAKS) {
+            let (before, from) = rest.split_at(at);
+            let mut characters = from.chars();
+            let code = characters.next().map_or(0, u32::from);
+            write!(writer, "{before}\\u{code:04x}")?;
+            rest = characters.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// The same within another text.
+fn json_text(value: &impl Serialize) -> String {
+    let mut out = Vec::new();
+    match value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, OneLine)) {
+        Ok(()) => String::from_utf8(out).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
+/// One JSON document and a line break.
 fn json_line(index: u64, format: Format, value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let begin = out.len();
-    if let Err(error) = serde_json::to_writer(&mut *out, value) {
+    if let Err(error) = value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, OneLine)) {
         out.truncate(begin);
         return Err(EncodeError { index, format, why: error.to_string() });
     }

@@ -80,6 +80,23 @@ fn what_is_not_text_is_base64_and_says_so() {
     assert_eq!(lines(Format::Ocsf, &hostile())[4]["query_info"]["query_string"], "", "required, though empty");
 }
 
+#[test]
+fn a_line_ends_where_it_ends_for_every_reader() {
+    let mut breaking = hostile().remove(0);
+    breaking.entry.event =
+        proxy_core::Event::LogRead { by: "a\u{85}b\u{2028}c\u{2029}d\u{7f}e\u{0b}f\u{0c}g".into(), query: HOSTILE.into() };
+    for format in [Format::Jsonl, Format::Ocsf, Format::Ecs, Format::Cef] {
+        let text = String::from_utf8(encode(format, Texts::Whole, std::slice::from_ref(&breaking))).unwrap();
+        let body = text.strip_suffix('\n').unwrap();
+        assert!(!body.contains(['\u{85}', '\u{2028}', '\u{2029}', '\u{7f}', '\u{0b}', '\u{0c}', '\n', '\r']), "{format}");
+    }
+    assert_eq!(
+        lines(Format::Jsonl, &[breaking])[0]["by"],
+        "a\u{85}b\u{2028}c\u{2029}d\u{7f}e\u{0b}f\u{0c}g",
+        "and it is the same"
+    );
+}
+
 /// A CEF event's header fields and extension, by the rules of the standard.
 fn cef(line: &str) -> (Vec<String>, std::collections::BTreeMap<String, String>) {
     let (mut parts, mut part, mut rest) = (Vec::new(), String::new(), line.chars());

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod export;
 mod gateway;
 pub(crate) mod keys;
 pub(crate) mod revocations;
@@ -38,6 +39,7 @@ pub(super) fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/revocations/lift", post(revocations::lift))
         .route("/api/v1/audit/entries", get(audit::entries))
         .route("/api/v1/audit/verify", get(audit::verify))
+        .route("/api/v1/audit/export", get(export::export))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(state)
 }
