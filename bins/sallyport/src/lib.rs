@@ -11,6 +11,7 @@ pub mod export;
 pub mod log;
 pub mod metrics;
 pub mod serve;
+pub(crate) mod streams;
 pub mod target;
 pub mod telemetry;
 pub mod traces;

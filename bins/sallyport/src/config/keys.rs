@@ -75,6 +75,11 @@ pub const SECTIONS: &[SectionDoc] = &[
     section("policy", "[policy]", "Where the Cedar policies are."),
     section("limits", "[limits]", "Every limit has a default and a reason; raise one only when you met it."),
     section("audit", "[audit]", "The audit log."),
+    section(
+        "stream",
+        "[[stream]]",
+        "Where the audit log is sent as it grows: see `docs/export.md`. A change takes effect at the next start.",
+    ),
     section("approvals", "[approvals]", "Requests that wait for a reviewer."),
     section(
         "telemetry",
@@ -103,6 +108,7 @@ pub const KEYS: &[Key] = &[
     entry(("", "policy"), "section", "(defaults)", "", "See `[policy]`."),
     entry(("", "limits"), "section", "(defaults)", "", "See `[limits]`."),
     entry(("", "audit"), "section", "(defaults)", "", "See `[audit]`."),
+    entry(("", "stream"), "sections", "(none)", "", "See `[[stream]]`."),
     entry(("", "approvals"), "section", "(defaults)", "", "See `[approvals]`."),
     entry(("", "telemetry"), "section", "(defaults)", "", "See `[telemetry]`."),
     // tls
@@ -370,6 +376,38 @@ pub const KEYS: &[Key] = &[
         "\"5m\"",
         "\"5m\"",
         "An entry when nothing happened for so long: silence can be told from absence.",
+    ),
+    // stream
+    entry(("stream", "name"), "text", "", "\"siem\"", "Names its cursor and its metrics. A new name begins anew."),
+    entry(
+        ("stream", "to"),
+        "URL",
+        "",
+        "\"https://siem.example.com/services/collector/raw\"",
+        "`syslog+tls://HOST:PORT`, `syslog+tcp://HOST:PORT`, `https://…` (batches by POST) or `otlp+https://…` (OTLP logs). Plain `http` on this host alone.",
+    ),
+    entry(("stream", "format"), "word", "\"jsonl\"", "\"ocsf\"", "What each entry looks like: `jsonl`, `ocsf`, `cef` or `ecs`."),
+    entry(("stream", "ca"), "path", "(the system's)", "\"tls/siem-ca.pem\"", "Certificates that are trusted, PEM."),
+    entry(
+        ("stream", "headers"),
+        "table of references",
+        "(none)",
+        "{ Authorization = \"env:SIEM_AUTHORIZATION\" }",
+        "Headers of HTTP requests. Each value is `env:NAME` or `file:PATH`, which holds the whole value.",
+    ),
+    entry(
+        ("stream", "kinds"),
+        "list",
+        "(all)",
+        "[\"request\", \"outcome\", \"login_failed\"]",
+        "Kinds of entries that are sent. All, unless the receiver cannot take them: gaps can then not be told from absence.",
+    ),
+    entry(
+        ("stream", "from"),
+        "word",
+        "\"start\"",
+        "\"now\"",
+        "Where a stream begins that has no cursor yet: with the first entry of the log, or with the next one.",
     ),
     // approvals
     entry(("approvals", "timeout"), "duration", "\"10m\"", "\"10m\"", "Longest that a request waits."),

@@ -13,6 +13,7 @@ mod reader;
 mod reference;
 mod rules;
 mod secret;
+mod streams;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -26,3 +27,4 @@ pub use parse::{default_file, load, parse};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use secret::{InvalidRef, Secret, SecretError, SecretRef};
+pub use streams::{Destination, Stream};

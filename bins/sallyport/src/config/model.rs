@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use super::secret::Secret;
+use super::streams::Stream;
 use proxy_core::limits::SessionLimits;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: Limits,
     /// The audit log.
     pub audit: Audit,
+    /// Where the audit log is sent.
+    pub streams: Vec<Stream>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What is doubtful, but not wrong.
@@ -64,6 +67,12 @@ impl Config {
     #[must_use]
     pub fn audit_dir(&self) -> PathBuf {
         self.data_dir.join("audit")
+    }
+
+    /// How far a stream of the audit log has come.
+    #[must_use]
+    pub fn stream_cursor(&self, name: &str) -> PathBuf {
+        self.control_dir().join("streams").join(format!("{name}.json"))
     }
 
     /// The folder for machine keys, the dev issuer's key and other state that is not configuration.

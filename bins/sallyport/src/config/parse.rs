@@ -8,6 +8,7 @@ use super::model::{
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
 use super::secret::{InvalidRef, Secret, SecretRef};
+use super::streams::{Stream, stream};
 use super::{canonical, rules};
 use proxy_core::limits::SessionLimits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -79,6 +80,7 @@ pub(super) struct Parts {
     pub(super) connections: Vec<At<Connection>>,
     pub(super) classify: Vec<At<Classify>>,
     pub(super) masks: Vec<At<MaskConfig>>,
+    pub(super) streams: Vec<At<Stream>>,
 }
 
 impl Parts {
@@ -90,6 +92,7 @@ impl Parts {
             connections: all(top, "connection", |section| connection(section, source)),
             classify: all(top, "classify", classify),
             masks: all(top, "mask", |section| mask(section, source)),
+            streams: all(top, "stream", |section| stream(section, source)),
         }
     }
 
@@ -112,6 +115,7 @@ impl Parts {
             connections: values(self.connections).into_iter().map(Arc::new).collect(),
             classify: values(self.classify),
             masks: values(self.masks),
+            streams: values(self.streams),
             policy_dir: policy_dir.unwrap_or_else(|| source.folder.join("policies")),
             limits: limits(top),
             audit: top.table("audit", "audit").map_or_else(Audit::default, |section| audit(&section)),
@@ -296,7 +300,7 @@ fn connection(section: &Section<'_, '_>, source: &Source<'_>) -> Option<Connecti
 }
 
 /// Names that need no quoting anywhere: in a database name, in a Cedar id, in a URL.
-fn plain_name(section: &Section<'_, '_>, name: &str) -> bool {
+pub(super) fn plain_name(section: &Section<'_, '_>, name: &str) -> bool {
     let good = name.len() <= 63 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if !good {
         section.problem("name", format!("`name` is {name:?}"), "use at most 63 letters, digits, `-`, `_` and `.`");

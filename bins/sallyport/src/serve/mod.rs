@@ -19,6 +19,7 @@ use crate::cli::Failure;
 use crate::cli::control::cannot_open;
 use crate::config::{self, Address, Config, Durability, ListenerProtocol};
 use crate::metrics::{MeteredStore, Metrics};
+use crate::streams::Streams;
 use crate::telemetry;
 use crate::traces::TracedStore;
 use adapters::{Board, Counters};
@@ -129,6 +130,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     let board = ApprovalBoard::new(config.limits.held_max);
     let stop = CancellationToken::new();
     start_admin(&gateway, &board, &stop)?;
+    let streams = Streams::open(&config, &gateway.store.reader(), |event| gateway.record(event))?;
     let workers = start_workers(&gateway, &board)?;
     for (listener, address) in postgres_listeners(&config).zip(&workers.addresses) {
         let shown = match address {
@@ -138,12 +140,13 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tracing::info!(protocol = listener.protocol.as_str(), address = shown, "listening");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
-    let background = [
+    let mut background = vec![
         tokio::spawn(reload::watch(gateway.clone(), stop.clone())),
         tokio::spawn(catalogs::keep_fresh(gateway.catalogs.clone(), stop.clone())),
         tokio::spawn(keep_identities_fresh(gateway.clone(), stop.clone())),
         tokio::spawn(reload::heartbeat(gateway.clone(), stop.clone())),
     ];
+    background.extend(streams.start(&gateway.metrics, &stop));
     wait_for_stop().await;
     drain(&gateway, &config, &workers).await;
     stop.cancel();

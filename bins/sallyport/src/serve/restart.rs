@@ -21,6 +21,7 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
         ("[limits]", limits(started) != limits(now)),
         ("[audit]", audit(started) != audit(now)),
         ("[approvals]", approvals(started) != approvals(now)),
+        ("[[stream]]", started.streams != now.streams),
         ("[telemetry]", started.telemetry != now.telemetry),
     ];
     differences.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
@@ -51,6 +52,7 @@ mod tests {
             ("[audit]\ndurability = \"sync\"", vec!["[audit]"]),
             ("[audit]\nheartbeat = \"1m\"", vec![]),
             ("[telemetry]\nlevel = \"debug\"", vec!["[telemetry]"]),
+            ("[[stream]]\nname = \"siem\"\nto = \"https://siem/\"", vec!["[[stream]]"]),
             ("[tls]\ncertificate = \"a.pem\"\nprivate_key = \"a.key\"", vec!["[tls]"]),
         ] {
             assert_eq!(waiting_for_restart(&started, &config(change)), expected, "{change}");

@@ -56,6 +56,18 @@ pub fn client_config(connection: &Connection) -> Result<Option<Arc<ClientConfig>
     Ok(Some(Arc::new(config)))
 }
 
+/// Settings that check a server's certificate and name against `ca`, or the system's CAs.
+///
+/// # Errors
+/// [`TlsSetupError`].
+pub(crate) fn verifying(ca: Option<&Path>) -> Result<ClientConfig, TlsSetupError> {
+    let roots = match ca {
+        Some(bundle) => bundled_roots(bundle)?,
+        None => system_roots()?,
+    };
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
 fn bundled_roots(file: &Path) -> Result<RootCertStore, TlsSetupError> {
     let unreadable = |error: rustls_pki_types::pem::Error| TlsSetupError::Bundle(file.to_owned(), error.to_string());
     let mut roots = RootCertStore::empty();
