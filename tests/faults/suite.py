@@ -1105,8 +1105,9 @@ def graceful_stop_ends_idle_sessions_at_once():
         g.stop()
 
 
-call(ROOT / "scripts/pg", "start", PG, "max_connections=300")
-try:
-    run(lambda function: function())
-finally:
-    call(ROOT / "scripts/pg", "stop", PG, check=False)
+if __name__ == "__main__":
+    call(ROOT / "scripts/pg", "start", PG, "max_connections=300")
+    try:
+        run(lambda function: function())
+    finally:
+        call(ROOT / "scripts/pg", "stop", PG, check=False)
