@@ -3,7 +3,7 @@
 
 VENV=$CACHE/venv
 PYTHON_PACKAGES=(psycopg2-binary==2.9.13 'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6
-  'sqlalchemy[asyncio]==2.1.9' alembic==1.20.1 django==5.2.19)
+  'sqlalchemy[asyncio]==2.1.9' alembic==1.20.1 django==5.2.19 pyarrow==26.0.1)
 CARGO_DENY_VERSION=0.20.2
 PG_NODE_VERSION=8.23.1
 PGJDBC_VERSION=42.7.14

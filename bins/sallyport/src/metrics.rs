@@ -98,6 +98,12 @@ families! {
     AUDIT_PUBLISHED = Gauge "sallyport_audit_published_entries" [] "Entries of the audit log that the last published checkpoint commits to.";
     AUDIT_COSIGNED = Gauge "sallyport_audit_cosigned" [] "Witnesses that have cosigned the last checkpoint.";
     AUDIT_PUBLISHING = Gauge "sallyport_audit_publishing" [] "1 while the audit log is signed and published; 0: the gateway's log says why not.";
+    STREAM_LAG = Gauge "sallyport_stream_lag_entries" ["stream"] "Entries of the audit log that a stream has not delivered yet.";
+    STREAM_LAG_SECONDS = Gauge "sallyport_stream_lag_seconds" ["stream"] "Age of the oldest entry that a stream has not delivered yet; 0 when it has delivered all.";
+    STREAM_SENT = Counter "sallyport_stream_sent_total" ["stream"] "Entries that a stream delivered; those that were sent again count again.";
+    STREAM_FAILURES = Counter "sallyport_stream_failures_total" ["stream"] "Attempts to deliver that failed and are made again.";
+    STREAM_REJECTED = Counter "sallyport_stream_rejected_total" ["stream"] "Entries that the receiver took and threw away (OTLP partial success).";
+    STREAM_MISSING = Counter "sallyport_stream_missing_total" ["stream"] "Entries that the log no longer had when their turn came.";
     RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";
     WAITING = Gauge "sallyport_waiting_for_restart" [] "Sections of the configuration whose changes take effect at the next start.";
     MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in use.";

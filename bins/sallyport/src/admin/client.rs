@@ -149,6 +149,28 @@ async fn take_lines<E: From<ClientError>>(
     Ok(())
 }
 
+impl Client {
+    /// Asks for an answer of any length, and hands over its bytes as they come.
+    ///
+    /// # Errors
+    /// [`ClientError`], or what `each` returns. An answer that breaks off is [`ClientError::Broken`].
+    pub async fn bytes<E: From<ClientError>>(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let response = self.send(Method::GET, path, None).await.map_err(E::from)?;
+        if !response.status().is_success() {
+            read(response).await.map_err(E::from)?;
+            return Ok(());
+        }
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| E::from(broken(error)))?;
+            if let Some(data) = frame.data_ref() {
+                each(data)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 async fn collect(response: Response<Incoming>) -> Result<Bytes, ClientError> {
     Ok(Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(broken)?.to_bytes())
 }

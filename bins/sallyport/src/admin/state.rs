@@ -161,6 +161,14 @@ impl AdminState {
         Ok(answer.map_err(|error| ApiError::Failed(error.to_string()))??)
     }
 
+    /// Records an event. When it returns, the entry is kept.
+    ///
+    /// # Errors
+    /// [`ApiError::Store`]: what it is about must not happen.
+    pub(super) async fn record_event(&self, event: Event) -> Result<(), ApiError> {
+        self.record(event).await
+    }
+
     async fn record(&self, event: Event) -> Result<(), ApiError> {
         let entry = Entry { time: now(), session: None, event };
         let ledger = self.ledger.clone();

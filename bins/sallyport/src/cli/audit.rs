@@ -1,6 +1,7 @@
 //! `sallyport audit`: the log as it grows, and whether it holds together.
 
 mod begin;
+mod export;
 mod keeping;
 mod key;
 mod progress;
@@ -61,6 +62,12 @@ enum Action {
     ///
     /// No gateway may be running. A gateway does it by itself where the index is missing or of another version.
     Reindex,
+    /// Entries in a format that others read, and a manifest that says what the export is
+    ///
+    /// The manifest says what was asked for and by whom, how many entries were looked at and exported with their first
+    /// and last index, and the SHA-256 of the data. It stands beside the file as FILE.manifest.json; with standard output
+    /// it is the last line on standard error. An export that did not come to its end leaves no file, and the status is 1.
+    Export(Box<export::Args>),
     /// What a log that cannot be opened still has; with --drop-damaged-tail, go on from there
     ///
     /// For a log whose end a power loss has damaged; no gateway may be running. Without the option nothing is changed.
@@ -104,6 +111,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
         Action::Continue(args) => begin::continue_here(file, args, output),
         Action::NewLog(args) => begin::new_log(file, args, output),
         Action::Reindex => reindex::run(file, output),
+        Action::Export(args) => export::run(file, args, output),
         Action::Repair { drop_damaged_tail } => repair::run(file, *drop_damaged_tail, output),
     }
 }

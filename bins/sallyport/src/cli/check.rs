@@ -105,6 +105,12 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     if let Err(failure) = &verifier {
         report.add(Level::Error, &shown, &failure.message, "");
     }
+    for stream in &config.streams {
+        if let Err(why) = block_on(async { Ok(crate::streams::check(stream, args.connect).await) })? {
+            let remedy = "until it works, what it should send waits in the log";
+            report.add(Level::Error, &format!("stream {}", stream.name), why, remedy);
+        }
+    }
     running(&config, &mut report)?;
     if args.connect {
         block_on(async {

@@ -85,6 +85,11 @@ pub const SECTIONS: &[SectionDoc] = &[
         "[[witness]]",
         "Who cosigns the log's checkpoints, so that nobody can be shown another history: `sallyport witness` on a second machine, or anybody's that speaks C2SP tlog-witness. See witness.md.",
     ),
+    section(
+        "stream",
+        "[[stream]]",
+        "Where the audit log is sent as it grows: see `docs/export.md`. A change takes effect at the next start.",
+    ),
     section("approvals", "[approvals]", "Requests that wait for a reviewer."),
     section(
         "telemetry",
@@ -115,6 +120,7 @@ pub const KEYS: &[Key] = &[
     entry(("", "limits"), "section", "(defaults)", "", "See `[limits]`."),
     entry(("", "audit"), "section", "(defaults)", "", "See `[audit]`."),
     entry(("", "witness"), "sections", "(none)", "", "See `[[witness]]`."),
+    entry(("", "stream"), "sections", "(none)", "", "See `[[stream]]`."),
     entry(("", "approvals"), "section", "(defaults)", "", "See `[approvals]`."),
     entry(("", "telemetry"), "section", "(defaults)", "", "See `[telemetry]`."),
     // tls
@@ -444,6 +450,38 @@ pub const KEYS: &[Key] = &[
         "Where it is asked, without `/add-checkpoint`. `http://` on this host alone.",
     ),
     entry(("witness", "ca"), "path", "(the system's)", "\"tls/witness-ca.pem\"", "Certificates that are trusted for it, PEM."),
+    // stream
+    entry(("stream", "name"), "text", "", "\"siem\"", "Names its cursor and its metrics. A new name begins anew."),
+    entry(
+        ("stream", "to"),
+        "URL",
+        "",
+        "\"https://siem.example.com/services/collector/raw\"",
+        "`syslog+tls://HOST:PORT`, `syslog+tcp://HOST:PORT`, `https://…` (batches by POST) or `otlp+https://…` (OTLP logs). Plain `http` on this host alone.",
+    ),
+    entry(("stream", "format"), "word", "\"jsonl\"", "\"ocsf\"", "What each entry looks like: `jsonl`, `ocsf`, `cef` or `ecs`."),
+    entry(("stream", "ca"), "path", "(the system's)", "\"tls/siem-ca.pem\"", "Certificates that are trusted, PEM."),
+    entry(
+        ("stream", "headers"),
+        "table of references",
+        "(none)",
+        "{ Authorization = \"env:SIEM_AUTHORIZATION\" }",
+        "Headers of HTTP requests. Each value is `env:NAME` or `file:PATH`, which holds the whole value.",
+    ),
+    entry(
+        ("stream", "kinds"),
+        "list",
+        "(all)",
+        "[\"request\", \"outcome\", \"login_failed\"]",
+        "Kinds of entries that are sent. All, unless the receiver cannot take them: gaps can then not be told from absence.",
+    ),
+    entry(
+        ("stream", "from"),
+        "word",
+        "\"start\"",
+        "\"now\"",
+        "Where a stream begins that has no cursor yet: with the first entry of the log, or with the next one.",
+    ),
     // approvals
     entry(("approvals", "timeout"), "duration", "\"10m\"", "\"10m\"", "Longest that a request waits."),
     entry(("approvals", "held_max"), "number", "1000", "1000", "Requests that wait at once. More are refused."),

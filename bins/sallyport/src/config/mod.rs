@@ -13,6 +13,7 @@ mod reader;
 mod reference;
 mod rules;
 mod secret;
+mod streams;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -28,3 +29,4 @@ pub use parse::{default_file, load, parse};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use secret::{InvalidRef, Secret, SecretError, SecretRef};
+pub use streams::{Destination, Stream};

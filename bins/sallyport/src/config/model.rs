@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use super::secret::Secret;
 use audit_store::EventKind;
+use super::streams::Stream;
 use proxy_core::limits::SessionLimits;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,6 +43,8 @@ pub struct Config {
     pub retention: Vec<Retention>,
     /// Who cosigns its checkpoints; at least [`Audit::witnesses_min`].
     pub witnesses: Vec<WitnessConfig>,
+    /// Where the audit log is sent.
+    pub streams: Vec<Stream>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What is doubtful, but not wrong.
@@ -75,6 +78,12 @@ impl Config {
     #[must_use]
     pub fn export_dir(&self) -> PathBuf {
         self.data_dir.join("export")
+    }
+
+    /// How far a stream of the audit log has come.
+    #[must_use]
+    pub fn stream_cursor(&self, name: &str) -> PathBuf {
+        self.control_dir().join("streams").join(format!("{name}.json"))
     }
 
     /// The folder for machine keys, the dev issuer's key and other state that is not configuration.

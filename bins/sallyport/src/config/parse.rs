@@ -8,6 +8,7 @@ use super::model::{
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
 use super::secret::{InvalidRef, Secret, SecretRef};
+use super::streams::{Stream, stream};
 use super::{canonical, rules, witness};
 use audit_store::EventKind;
 use proxy_core::limits::SessionLimits;
@@ -84,6 +85,7 @@ pub(super) struct Parts {
     /// With the line of `witnesses_min`.
     pub(super) audit: At<Audit>,
     pub(super) witnesses: Vec<At<WitnessConfig>>,
+    pub(super) streams: Vec<At<Stream>>,
 }
 
 impl Parts {
@@ -100,6 +102,7 @@ impl Parts {
                 .table("audit", "audit")
                 .map_or_else(|| At { line: 0, value: Audit::default() }, |section| audit(&section, source)),
             witnesses: all(top, "witness", witness::witness),
+            streams: all(top, "stream", |section| stream(section, source)),
         }
     }
 
@@ -122,6 +125,7 @@ impl Parts {
             connections: values(self.connections).into_iter().map(Arc::new).collect(),
             classify: values(self.classify),
             masks: values(self.masks),
+            streams: values(self.streams),
             policy_dir: policy_dir.unwrap_or_else(|| source.folder.join("policies")),
             limits: limits(top),
             audit: self.audit.value,
@@ -306,7 +310,7 @@ fn connection(section: &Section<'_, '_>, source: &Source<'_>) -> Option<Connecti
 }
 
 /// Names that need no quoting anywhere: in a database name, in a Cedar id, in a URL.
-fn plain_name(section: &Section<'_, '_>, name: &str) -> bool {
+pub(super) fn plain_name(section: &Section<'_, '_>, name: &str) -> bool {
     let good = name.len() <= 63 && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if !good {
         section.problem("name", format!("`name` is {name:?}"), "use at most 63 letters, digits, `-`, `_` and `.`");

@@ -1,5 +1,6 @@
 //! Rules that look across the sections of a file.
 
+use super::Destination;
 use super::model::{IssuerKind, ListenerProtocol, UpstreamTls};
 use super::parse::{At, Parts};
 use super::problem::Problem;
@@ -12,6 +13,7 @@ pub(super) fn check(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) -
     unique(source, "connection", "name", &parts.connections, |connection| connection.name.clone());
     unique(source, "listener", "address", &parts.listeners, |listener| listener.address.to_string());
     unique(source, "mask", "class", &parts.masks, |mask| mask.class.clone());
+    unique(source, "stream", "name", &parts.streams, |stream| stream.name.clone());
     unique(source, "issuer", "issuer", &parts.issuers, |issuer| issuer.issuer.clone());
     unique(source, "witness", "name", &parts.witnesses, |witness| witness.key.name().to_owned());
     unique(source, "witness", "url", &parts.witnesses, |witness| witness.url.clone());
@@ -174,6 +176,15 @@ fn warnings(parts: &Parts) -> Vec<Problem> {
         if connection.tls == UpstreamTls::Disable && !local {
             let what = format!("connection {:?} has tls = \"disable\" and is not on this host", connection.name);
             warn(at.line, what, "data and credentials travel in the clear: use \"verify-full\"");
+        }
+    }
+    for at in &parts.streams {
+        if let Destination::Syslog { host, tls: false, .. } = &at.value.to
+            && host != "localhost"
+            && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        {
+            let what = format!("stream {:?} goes to {} in the clear", at.value.name, at.value.to);
+            warn(at.line, what, "statements and their values can be read and changed on the way: use syslog+tls://");
         }
     }
     for at in &parts.classify {

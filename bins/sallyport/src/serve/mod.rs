@@ -19,6 +19,7 @@ use crate::cli::Failure;
 use crate::config::{self, Address, Config, ListenerProtocol};
 use crate::evidence::{self, Keeper, Publisher};
 use crate::metrics::{MeteredStore, Metrics};
+use crate::streams::Streams;
 use crate::telemetry;
 use crate::traces::TracedStore;
 use crate::witness::Witnesses;
@@ -132,6 +133,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     let board = ApprovalBoard::new(config.limits.held_max);
     let stop = CancellationToken::new();
     start_admin(&gateway, &board, &stop)?;
+    let streams = Streams::open(&config, &gateway.store.reader(), |event| gateway.record(event))?;
     let workers = start_workers(&gateway, &board)?;
     for (listener, address) in postgres_listeners(&config).zip(&workers.addresses) {
         let shown = match address {
@@ -141,7 +143,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tracing::info!(protocol = listener.protocol.as_str(), address = shown, "listening");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready");
-    let background = [
+    let mut background = vec![
         tokio::spawn(reload::watch(gateway.clone(), stop.clone())),
         tokio::spawn(catalogs::keep_fresh(gateway.catalogs.clone(), stop.clone())),
         tokio::spawn(keep_identities_fresh(gateway.clone(), stop.clone())),
@@ -149,6 +151,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tokio::spawn(gateway.publisher.clone().run(checkpoint_interval(&gateway), stop.clone())),
         tokio::spawn(retain(gateway.clone(), stop.clone())),
     ];
+    background.extend(streams.start(&gateway.metrics, &stop));
     wait_for_stop().await;
     drain(&gateway, &config, &workers).await;
     stop.cancel();

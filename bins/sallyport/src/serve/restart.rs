@@ -25,6 +25,7 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
         ("[audit]", audit(started) != audit(now)),
         ("[[witness]]", started.witnesses != now.witnesses),
         ("[approvals]", approvals(started) != approvals(now)),
+        ("[[stream]]", started.streams != now.streams),
         ("[telemetry]", started.telemetry != now.telemetry),
     ];
     differences.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
@@ -56,6 +57,7 @@ mod tests {
             ("[audit]\nheartbeat = \"1m\"\ncheckpoint = \"1s\"", vec![]),
             ("[audit]\nexport = false", vec!["[audit]"]),
             ("[telemetry]\nlevel = \"debug\"", vec!["[telemetry]"]),
+            ("[[stream]]\nname = \"siem\"\nto = \"https://siem/\"", vec!["[[stream]]"]),
             ("[tls]\ncertificate = \"a.pem\"\nprivate_key = \"a.key\"", vec!["[tls]"]),
         ] {
             assert_eq!(waiting_for_restart(&started, &config(change)), expected, "{change}");

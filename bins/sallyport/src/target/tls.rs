@@ -58,6 +58,14 @@ pub(crate) fn roots(bundle: Option<&Path>) -> Result<RootCertStore, TlsSetupErro
     bundle.map_or_else(system_roots, bundled_roots)
 }
 
+/// Settings that check a server's certificate and name against `ca`, or the system's CAs.
+///
+/// # Errors
+/// [`TlsSetupError`].
+pub(crate) fn verifying(ca: Option<&Path>) -> Result<ClientConfig, TlsSetupError> {
+    Ok(ClientConfig::builder().with_root_certificates(roots(ca)?).with_no_client_auth())
+}
+
 fn bundled_roots(file: &Path) -> Result<RootCertStore, TlsSetupError> {
     let unreadable = |error: rustls_pki_types::pem::Error| TlsSetupError::Bundle(file.to_owned(), error.to_string());
     let mut roots = RootCertStore::empty();

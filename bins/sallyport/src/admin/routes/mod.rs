@@ -2,6 +2,7 @@
 
 mod approvals;
 pub(crate) mod audit;
+mod export;
 mod gateway;
 pub(crate) mod keeping;
 pub(crate) mod keys;
@@ -40,6 +41,7 @@ pub(super) fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/revocations/lift", post(revocations::lift))
         .route("/api/v1/audit/entries", get(audit::entries))
         .route("/api/v1/audit/verify", get(audit::verify).post(audit::verify_expected))
+        .route("/api/v1/audit/export", get(export::export))
         .route("/api/v1/audit/holds", get(keeping::holds).post(keeping::hold))
         .route("/api/v1/audit/holds/{id}/release", post(keeping::release))
         .route("/api/v1/audit/redact", post(keeping::redact))
