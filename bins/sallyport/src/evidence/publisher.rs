@@ -62,7 +62,11 @@ impl Publisher {
         witnesses: Witnesses,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let published = RwLock::new(published_before(&notary, export.as_ref(), &witnesses).map(Arc::new));
+        let published = published_before(&notary, export.as_ref(), &witnesses);
+        let size = published.as_ref().map_or(0, |published| published.size);
+        metrics.gauge(&family::AUDIT_PUBLISHED, &[]).set(i64::try_from(size).unwrap_or(i64::MAX));
+        metrics.gauge(&family::AUDIT_PUBLISHING, &[]).set(1);
+        let published = RwLock::new(published.map(Arc::new));
         Arc::new(Self {
             store,
             notary,
