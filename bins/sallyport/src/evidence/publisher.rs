@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use proxy_core::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
-use tlog::{Checkpoint, Note};
+use tlog::Note;
 use tokio_util::sync::CancellationToken;
 
 /// The log's published form, and who keeps it.
@@ -193,7 +193,7 @@ fn published_before(notary: &Notary, export: Option<&Export>, witnesses: &Witnes
     match export {
         Some(export) => {
             let note = export.checkpoint().ok().flatten()?;
-            let checkpoint = Checkpoint::parse(&Note::parse(note.as_bytes()).ok()?.text).ok()?;
+            let checkpoint = Note::parse(note.as_bytes()).ok()?.checkpoint().ok()?;
             (checkpoint.size <= last.size).then_some(Signed { size: checkpoint.size, root: checkpoint.root, note })
         }
         None => Some(last).filter(|_| witnesses.is_empty()),
