@@ -1,410 +1,551 @@
-// Verifies a published Sallyport log: a second implementation, by docs/audit.md and crates/audit-store/FORMAT.md. It shares
-// nothing with the gateway's own code.
+// An independent verifier for a published Sallyport audit log. Needs Node.js 20 and nothing else.
 //
 //   node verify.mjs DIR [--key KEY]… [--earlier FILE]…
 //
-// Exit status 0: it holds, and one line of JSON says what was read. 1: it does not; one line for each finding. 2: wrong usage.
-import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+//   DIR             the log's folder: `checkpoint`, `tile/`, `payload/`
+//   --key KEY       a key (NAME+ID+KEY) that is known to be the log's
+//   --earlier FILE  a checkpoint that was kept from earlier
+//
+// Exit status 0: the log holds, and one line of JSON says what it has (`payloads`: contents kept beside entries;
+// `withheld`: those that are not there). 1: it does not, with one line for each finding. 2: wrong usage.
+//
+// Written from two documents alone: docs/audit.md and crates/audit-store/FORMAT.md. "Step" is one of "Verifying" there.
+// The log is read twice, bundle by bundle: first for what was destroyed, then for everything.
 
-const WIDTH = 256;
-const KINDS = {
-  1: ["gateway_started", "version text", "host text"],
-  2: ["gateway_stopped", "reason text"],
-  3: ["activated", "what text", "digest text", "previous text?", "difference [text]", "author text?"],
-  4: ["reload_refused", "what text", "error text"],
-  5: ["login_failed", "source text", "protocol text", "label text", "connection text", "reason text"],
-  6: ["session_started", "principal principal", "target target", "source text", "protocol text", "label text", "application text", "tls text?", "policy_version text", "policies [text]"],
-  7: ["session_ended", "reason text", "requests number", "bytes_in number", "bytes_out number"],
-  8: ["request", "request number", "kind number", "verdict number", "statement bytes", "parameters parameters", "facts facts", "policies [text]", "policy_version text", "reason text?"],
-  9: ["outcome", "request number", "status number", "code bytes?", "tag bytes?", "rows number", "bytes number", "duration_micros number", "columns_passed number", "columns_masked number", "columns_refused number", "masked_classes [text]"],
-  10: ["approval", "request number", "step number", "by text?", "reason text?", "digest text"],
-  11: ["administration", "by text", "action text", "object text", "details details"],
-  12: ["log_read", "by text", "query text"],
-  13: ["clock_jump", "micros number"],
-  14: ["heartbeat"],
-  15: ["log_key", "origin text", "key text", "previous text?", "endorsement text?", "by text"],
-  16: ["destroyed", "rule text", "by text", "reason text?", "first number", "next number", "connection text?", "kinds [text]", "fields [text]", "contents number"],
-};
-const MESSAGES = {
-  "[text]": { 1: "texts" },
-  map: { 1: "text", 2: "text" },
-  principal: { 1: "number", 2: "text", 3: "text", 4: "text?", 5: "text?", 6: "text?", 7: "texts", 8: "texts", 9: "maps", 10: "moment" },
-  moment: { 1: "fixed" },
-  target: { 1: "text", 2: "text", 3: "text", 4: "text", 5: "text?", 6: "maps" },
-  parameters: { 1: "list parameter" },
-  parameter: { 1: "bytes?", 2: "number", 3: "number" },
-  facts: { 1: "list operation", 2: "texts", 3: "texts", 4: "maps" },
-  operation: { 1: "text", 2: "number", 3: "texts", 4: "number" },
-  details: { 1: "maps" },
-  beside: { 1: "number", 2: "number", 3: "bytes" },
-};
-const strict = new TextDecoder("utf-8", { fatal: true });
-const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256")).digest();
-const leafHash = (leaf) => sha256(Buffer.of(0), leaf);
-const nodeHash = (left, right) => sha256(Buffer.of(1), left, right);
+import { createHash, createPublicKey, verify } from 'node:crypto';
+import { isUtf8 } from 'node:buffer';
+import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
+import { join } from 'node:path';
 
-const findings = [];
-const finding = (index, what) => findings.push(`entry ${index}: ${what}`);
+const MOST_FINDINGS = 1000;
+class Bad extends Error {}
+class TooMany extends Error {}
+const fail = (what) => { throw new Bad(what); };
+const check = (holds, what) => holds || fail(what);
+const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest();
+const node = (left, right) => sha256(Buffer.of(1), left, right);
 
-// ---- Leaves --------------------------------------------------------------------------------------------
-
-class Malformed extends Error {}
-
-function fail(what) {
-  throw new Malformed(what);
-}
-
-function varint(bytes, at) {
-  let value = 0n;
-  for (let shift = 0n; ; shift += 7n) {
-    if (at >= bytes.length) fail("it ends within a number");
-    const byte = bytes[at++];
-    value |= BigInt(byte & 0x7f) << shift;
-    if (byte < 0x80) {
-      if (byte === 0 && shift > 0n) fail("a number is not written as short as it can be");
-      if (value >= 1n << 64n) fail("a number has more than 64 bits");
-      return [value, at];
-    }
-    if (shift > 63n) fail("a number has more than 64 bits");
+class Findings {
+  lines = [];
+  add(place, what) {
+    const where = typeof place === 'number' ? `entry ${place}` : place;
+    this.lines.push(`${where}: ${what}`.replace(/[\x00-\x1f\x7f]/g, '?'));
+    if (this.lines.length >= MOST_FINDINGS) throw new TooMany('too many findings, stopped');
   }
-}
-
-// Fields in order: [number, type, value].
-function fields(bytes) {
-  const found = [];
-  for (let at = 0; at < bytes.length; ) {
-    let tag, value;
-    [tag, at] = varint(bytes, at);
-    const [number, type] = [Number(tag >> 3n), Number(tag & 7n)];
-    if (type === 0) [value, at] = varint(bytes, at);
-    else if (type === 1) [value, at] = [bytes.subarray(at, at + 8), at + 8];
-    else if (type === 2) {
-      let length;
-      [length, at] = varint(bytes, at);
-      [value, at] = [bytes.subarray(at, at + Number(length)), at + Number(length)];
-    } else fail(`field ${number} is of an unknown type`);
-    if (at > bytes.length) fail("it ends within a field");
-    found.push([number, type, value]);
-  }
-  return found;
-}
-
-const WIRE = { number: 0, fixed: 1 };
-
-// One message by its table; `skip` are fields that are kept beside. Gives number → value (or list of values).
-function message(bytes, table, skip = new Set()) {
-  const got = new Map();
-  let last = 0;
-  for (const [number, type, value] of fields(bytes)) {
-    const kind = table[number] ?? fail(`field ${number} is unknown`);
-    if (skip.has(number)) fail(`field ${number} is in the entry and beside it`);
-    const list = kind === "texts" || kind === "maps" || kind.startsWith("list ");
-    if (number < last || (number === last && !list)) fail("its fields are not in order");
-    last = number;
-    if (type !== (WIRE[kind.replace("?", "")] ?? 2)) fail(`field ${number} is of another type`);
-    const read = one(kind, value);
-    if (list) got.set(number, [...(got.get(number) ?? []), read]);
-    else got.set(number, read);
-  }
-  for (const [number, kind] of Object.entries(table)) {
-    if (kind !== "maps") continue;
-    const keys = (got.get(Number(number)) ?? []).map((pair) => Buffer.from(pair.get(1) ?? ""));
-    if (keys.some((key, at) => at > 0 && Buffer.compare(keys[at - 1], key) >= 0)) fail("a map is not in order");
-  }
-  return got;
-}
-
-function one(kind, value) {
-  const optional = kind.endsWith("?");
-  if (kind === "number" && value === 0n) fail("a number that is 0 is written");
-  if (kind === "number" || kind === "fixed") return value;
-  const name = kind.replace("?", "");
-  const element = kind === "texts" || kind === "maps" || kind.startsWith("list ");
-  if (!optional && !element && value.length === 0) fail("something empty is written");
-  if (name === "text" || kind === "texts") {
+  at(place, work) { // what goes wrong in `work` becomes a finding
     try {
-      return strict.decode(value);
-    } catch {
-      fail("a text is not UTF-8");
+      return work();
+    } catch (error) {
+      if (error instanceof TooMany) throw error;
+      this.add(place, error instanceof Bad ? error.message : `cannot be read: ${error.message}`);
+      return undefined;
     }
   }
-  if (name === "bytes") return value;
-  return message(value, MESSAGES[kind === "maps" ? "map" : name.replace("list ", "")]);
 }
 
-// The entry of a leaf. `payload(field)` gives what is kept beside, or nothing.
-function decode(leaf, payload) {
-  if (leaf[0] !== 1) fail("its version is not known");
-  const kind = KINDS[leaf[1]] ?? fail("its kind is not known");
-  const table = { 1: "fixed", 2: "bytes", 3: "number", 15: "list beside" };
-  const names = {};
-  kind.slice(1).forEach((field, at) => {
-    const [name, type] = field.split(" ");
-    [names[at + 4], table[at + 4]] = [name, type];
+// ---- What leaves are made of (FORMAT.md). Fields are numbered from 1; those of kinds from 4, after the common ones.
+// `?` optional, `*` a list, `a-b` a number from a to b that stands for a name.
+
+const MESSAGES = `
+pair       key=text value=text
+texts      list=text*
+expires    at=time
+principal  kind=1-3 issuer=text subject=text tenant=text? application=text credential_id=text? aliases=text* roles=text* \
+           claims=map expires=expires?
+target     connection=text address=text database=text upstream_user=text owner=text? tags=map
+parameter  value=bytes? format=0-1 type=number
+parameters values=parameter*
+operation  action=text object_kind=1-8 path=text* where=0-2
+facts      operations=operation* unknown=text* kinds=text* attributes=map
+details    map=map
+beside     field=number length=number hash=hash`;
+
+const KINDS = `
+gateway_started version=text host=text
+gateway_stopped reason=text
+activated       what=text digest=text previous=text? difference=texts author=text?
+reload_refused  what=text error=text
+login_failed    source=text protocol=text label=text connection=text reason=text
+session_started principal=principal target=target source=text protocol=text label=text application=text tls=text? \
+                policy_version=text policies=texts
+session_ended   reason=text requests=number bytes_in=number bytes_out=number
+request         request=number kind=1-5 verdict=1-3 statement=bytes parameters=parameters facts=facts policies=texts \
+                policy_version=text reason=text?
+outcome         request=number status=1-5 code=bytes? tag=bytes? rows=number bytes=number duration_micros=number \
+                columns_passed=number columns_masked=number columns_refused=number masked_classes=texts
+approval        request=number step=1-5 by=text? reason=text? digest=text
+administration  by=text action=text object=text details=details
+log_read        by=text query=text
+clock_jump      micros=number
+heartbeat
+log_key         origin=text key=text previous=text? endorsement=text? by=text
+destroyed       rule=text by=text reason=text? first=number next=number connection=text? kinds=texts fields=texts contents=number`;
+
+const utf8 = (bytes) => (isUtf8(bytes) ? bytes.toString() : fail('text that is not UTF-8'));
+const sized = (size) => (bytes) => (bytes.length === size ? bytes : fail(`${bytes.length} bytes instead of ${size}`));
+const messages = {};
+const types = { // wire type; how to decode one of wire type 2; `always` there
+  number: { wire: 0 }, time: { wire: 1, always: true }, text: { wire: 2, decode: utf8 }, bytes: { wire: 2, decode: (b) => b },
+  uuid: { wire: 2, decode: sized(16) }, hash: { wire: 2, decode: sized(32), always: true },
+};
+
+function parseType(name) {
+  const [, base, mark] = /^(.*?)([?*]?)$/.exec(name === 'map' ? 'pair*' : name);
+  const [, least, most] = /^(\d)-(\d)$/.exec(base) ?? [];
+  const type = least ? { wire: 0, least: +least, most: +most, always: least > 0 } : types[base] ?? messageType(base);
+  return { ...type, always: type.always && !mark, optional: mark === '?', list: mark === '*', sorted: name === 'map' };
+}
+
+/** A message with a field that is always there cannot be empty, and so is always there itself. */
+function messageType(name) {
+  const always = Object.values(messages[name]).some((field) => field.always);
+  return { wire: 2, always, decode: (bytes) => decodeFields(bytes, messages[name]) };
+}
+
+function parseFields(words, first) {
+  return Object.fromEntries(words.map((word, i) => [first + i, { name: word.split('=')[0], ...parseType(word.split('=')[1]) }]));
+}
+
+const table = (lines) => lines.trim().split('\n').map((line) => line.trim().split(/\s+/));
+for (const [name, ...fields] of table(MESSAGES)) messages[name] = parseFields(fields, 1);
+const COMMON = { ...parseFields(['$time=time', '$session=uuid', '$number=number'], 1), ...parseFields(['$beside=beside*'], 15) };
+const kinds = [undefined, ...table(KINDS).map(([name, ...fields]) => ({
+  name,
+  fields: { ...COMMON, ...parseFields(fields, 4) },
+}))];
+
+// ---- Strict decoding (step 3).
+
+/** The varint at `at`, and where it ends. From 2^53 on it is a BigInt. */
+function varint(bytes, at) {
+  for (let i = 0, value = 0; ; i++) {
+    const byte = bytes[at + i] ?? fail('a varint is cut off');
+    check(i < 9 || byte <= 1, 'a varint of more than 64 bits');
+    value = i < 7 ? value + (byte & 127) * 128 ** i : BigInt(value) + (BigInt(byte & 127) << BigInt(7 * i));
+    if (byte >= 128) continue;
+    check(byte > 0 || i === 0, 'a varint that is not the shortest');
+    return [value <= Number.MAX_SAFE_INTEGER ? Number(value) : value, at + i + 1];
+  }
+}
+
+/** The value of the field at `at`, and where it ends. */
+function decodeValue(bytes, at, field) {
+  if (field.wire === 1) return at + 8 <= bytes.length ? [bytes.readBigInt64LE(at), at + 8] : fail(`${field.name} is cut off`);
+  const [value, next] = varint(bytes, at);
+  check(value !== 0 || field.optional || field.list, `${field.name} is there and empty`);
+  if (field.wire === 0) {
+    check(!field.most || (value >= field.least && value <= field.most), `${field.name} ${value} stands for nothing`);
+    return [value, next];
+  }
+  check(value <= bytes.length - next, `${field.name} is cut off`);
+  return [field.decode(bytes.subarray(next, next + value)), next + value];
+}
+
+/** `beside` gives the numbers of the fields that are elsewhere. */
+function decodeFields(bytes, fields, beside = () => []) {
+  const out = {};
+  for (let at = 0, last = 0; at < bytes.length;) {
+    const [tag, start] = varint(bytes, at);
+    const id = Math.floor(Number(tag) / 8);
+    const field = fields[id] ?? fail(`unknown field ${id}`);
+    check(Number(tag) % 8 === field.wire, `${field.name} has another type`);
+    check(id > last || (id === last && field.list), `${field.name} is there twice, or out of order`);
+    const [value, end] = decodeValue(bytes, start, field);
+    if (field.list) (out[field.name] ??= []).push(value);
+    else out[field.name] = value;
+    [at, last] = [end, id];
+  }
+  const elsewhere = beside(out);
+  for (const [id, field] of Object.entries(fields)) {
+    if (field.always) check(out[field.name] !== undefined || elsewhere.includes(Number(id)), `${field.name} is not there`);
+    if (field.sorted) checkSorted((out[field.name] ?? []).map(({ key = '' }) => Buffer.from(key)), field.name);
+  }
+  return out;
+}
+
+function checkSorted(keys, name) {
+  for (let i = 1; i < keys.length; i++) check(Buffer.compare(keys[i - 1], keys[i]) < 0, `${name}: keys are not ascending`);
+}
+
+function decodeLeaf(leaf) {
+  check(leaf.length >= 2 && leaf[0] === 1, 'of another version');
+  const kind = kinds[leaf[1]] ?? fail(`unknown kind ${leaf[1]}`);
+  const fields = decodeFields(leaf.subarray(2), kind.fields, (out) => checkBeside(kind, out));
+  check(fields.$session || fields.$number === undefined, 'a number without a session');
+  return { kind, fields, beside: fields.$beside ?? [] };
+}
+
+function checkBeside(kind, out) {
+  const ids = (out.$beside ?? []).map(({ field = 0 }) => field);
+  ids.forEach((id, i) => {
+    const field = (id >= 4 && id <= 14 && kind.fields[id]) || fail(`beside: ${id} is no field of the kind`);
+    check(i === 0 || id > ids[i - 1], 'beside: fields are not ascending');
+    check(field.wire === 2 && out[field.name] === undefined, `beside: ${field.name} cannot be`);
+    check(out.$beside[i].length !== undefined, `beside: ${field.name} is empty`);
   });
-  const commitments = fields(leaf.subarray(2)).filter(([number]) => number === 15).map(([, , value]) => message(value, MESSAGES.beside));
-  const numbers = commitments.map((commitment) => Number(commitment.get(1)));
-  if (numbers.some((number, at) => !names[number] || (at > 0 && numbers[at - 1] >= number))) fail("what is beside is not in order");
-  const got = message(leaf.subarray(2), table, new Set(numbers));
-  if (!got.has(1)) fail("it has no time");
-  if (got.has(3) && !got.has(2)) fail("it has a number in a session, and no session");
-  if (got.has(2) && got.get(2).length !== 16) fail("its session is no id");
-  const entry = { kind: kind[0], session: got.get(2)?.toString("hex"), number: got.get(3) ?? 0n, missing: [], payloads: 0 };
-  for (const [number, name] of Object.entries(names)) entry[name] = got.get(Number(number));
-  for (const commitment of commitments) {
-    const field = Number(commitment.get(1));
-    const kept = payload(field);
-    if (!kept) {
-      entry.missing.push(names[field]);
-      continue;
-    }
-    entry.payloads += 1;
-    const content = kept.subarray(16);
-    if (BigInt(content.length) !== (commitment.get(2) ?? 0n)) fail(`the payload of ${names[field]} has another length`);
-    if (!sha256(kept).equals(commitment.get(3))) fail(`the payload of ${names[field]} is not the one that was written`);
-    if (content.length === 0) fail("something empty is beside");
-    if (WIRE[table[field]] !== undefined) fail(`${names[field]} cannot be beside`);
-    entry[names[field]] = one(table[field], content);
+  return ids;
+}
+
+/** A leaf, with what is kept beside it (step 6). `missing`: the fields whose payload is not there. */
+function decodeEntry({ index, leaf, records, read }, findings) {
+  const entry = { ...decodeLeaf(leaf), missing: [] };
+  for (const { field: id, length, hash } of entry.beside) {
+    const field = entry.kind.fields[id];
+    const record = records.find((r) => r.field === id);
+    if (!record) entry.missing.push(field.name);
+    else findings.at(index, () => {
+      check(record.length - 16 === length, `payload of ${field.name}: ${record.length - 16} bytes instead of ${length}`);
+      const content = read(record);
+      check(sha256(content).equals(hash), `payload of ${field.name}: not what the leaf commits to`);
+      entry.fields[field.name] = field.decode(content.subarray(16));
+    });
+  }
+  for (const { field } of records) {
+    if (!entry.beside.some((b) => b.field === field)) findings.add(index, `field ${field}: a payload that no leaf speaks of`);
   }
   return entry;
 }
 
-// ---- Files ---------------------------------------------------------------------------------------------
+// ---- Files (step 2).
 
-function path(prefix, index, width) {
-  let digits = String(index).padStart(3, "0");
-  digits = digits.padStart(Math.ceil(digits.length / 3) * 3, "0");
-  const groups = digits.match(/.{3}/g);
-  return `${prefix}/${groups.map((group, at) => (at < groups.length - 1 ? `x${group}` : group)).join("/")}${width < WIDTH ? `.p/${width}` : ""}`;
-}
-
-function read(dir, prefix, index, width) {
-  const names = width < WIDTH ? [path(prefix, index, width), path(prefix, index, WIDTH)] : [path(prefix, index, WIDTH)];
-  const found = names.map((name) => join(dir, name)).find((name) => existsSync(name));
-  return found && readFileSync(found);
-}
-
-function payloads(dir, bundle, width) {
-  const file = read(dir, "payload", bundle, width) ?? Buffer.alloc(0);
-  const found = new Map();
-  for (let at = 0; at < file.length; ) {
-    const end = at + 6 <= file.length ? at + 6 + file.readUInt32BE(at + 2) : Infinity;
-    if (end > file.length) {
-      finding(bundle * WIDTH, "the file of its payloads is cut off");
-      break;
-    }
-    found.set(`${file[at]} ${file[at + 1]}`, file.subarray(at + 6, end));
-    at = end;
+function open(path) {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    return ['ENOENT', 'ENOTDIR'].includes(error.code) ? undefined : fail(error.message);
   }
-  return found;
 }
 
-// ---- Signatures ----------------------------------------------------------------------------------------
-
-function parseKey(text) {
-  const match = /^([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/=]+)$/.exec(text ?? "");
-  const bytes = match && Buffer.from(match[3], "base64");
-  if (!bytes || bytes.length !== 33 || bytes[0] !== 1) return undefined;
-  const id = sha256(match[1], "\n", bytes).subarray(0, 4);
-  if (id.toString("hex") !== match[2]) return undefined;
-  const der = Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), bytes.subarray(1)]);
-  return { text, name: match[1], id, public: createPublicKey({ key: der, format: "der", type: "spki" }) };
+/** Opens the partial file of `width`, or the full one; `surplus`: it may have more than is asked for. */
+function openPart(dir, folder, index, width) {
+  const digits = String(index);
+  const groups = digits.padStart(Math.ceil(digits.length / 3) * 3, '0').match(/\d{3}/g);
+  const path = join(dir, folder, ...groups.slice(0, -1).map((group) => `x${group}`), groups.at(-1));
+  const partial = width < 256 ? open(`${path}.p/${width}`) : undefined;
+  const fd = partial ?? open(path);
+  return fd === undefined ? undefined : { path, fd, length: fstatSync(fd).size, surplus: width < 256 && partial === undefined };
 }
 
-function parseNote(note) {
-  const at = note.lastIndexOf("\n\n");
-  if (at < 0 || !note.endsWith("\n")) return undefined;
-  return { text: note.slice(0, at + 1), lines: note.slice(at + 2, -1).split("\n") };
+function readAt(fd, at, length) {
+  const out = Buffer.alloc(length);
+  check(readSync(fd, out, 0, length, at) === length, 'a file that became shorter');
+  return out;
 }
 
-function signedBy(note, key) {
-  return note.lines.some((line) => {
-    const [dash, name, encoded] = line.split(" ");
-    if (dash !== "—" || name !== key.name) return false;
-    const bytes = Buffer.from(encoded ?? "", "base64");
-    return bytes.subarray(0, 4).equals(key.id) && verifySignature(null, Buffer.from(note.text), key.public, bytes.subarray(4));
+function readPart(dir, folder, index, width, most) {
+  const file = openPart(dir, folder, index, width) ?? fail(`no file ${folder} ${index}, of width ${width}`);
+  try {
+    check(file.length <= most, `${file.path} is too long`);
+    return { ...file, content: readAt(file.fd, 0, file.length) };
+  } finally {
+    closeSync(file.fd);
+  }
+}
+
+/** The leaves of a bundle, as far as they are there; an empty one stands for an entry that was destroyed. */
+function readBundle(dir, index, width, findings) {
+  const leaves = [];
+  findings.at(index * 256, () => {
+    const { content, surplus } = readPart(dir, 'tile/entries', index, width, 256 * 65537);
+    let at = 0;
+    while (leaves.length < width) {
+      const end = at + 2 <= content.length ? at + 2 + content.readUInt16BE(at) : Infinity;
+      check(end <= content.length, `the bundle is cut off: it has ${leaves.length} entries instead of ${width}`);
+      leaves.push(content.subarray(at + 2, end));
+      at = end;
+    }
+    check(at === content.length || surplus, 'the bundle goes on after its last entry');
   });
+  return leaves;
 }
 
-function parseCheckpoint(note) {
-  const parsed = parseNote(note);
-  const [origin, size, root] = parsed?.text.split("\n") ?? [];
-  if (!origin || !/^(0|[1-9][0-9]*)$/.test(size ?? "") || Buffer.from(root ?? "", "base64").length !== 32) return undefined;
-  return { note: parsed, origin, size: Number(size), root: Buffer.from(root, "base64") };
+/** The payload records of a bundle, without their contents. */
+function readRecords(file, first, width, findings) {
+  const records = [];
+  for (let at = 0, last = -1; at < file.length;) {
+    const header = at + 6 <= file.length ? readAt(file.fd, at, 6) : fail('the payloads are cut off');
+    const [place, field, length] = [header[0], header[1], header.readUInt32BE(2)];
+    if (place >= width && file.surplus) break;
+    findings.at(first + place, () => {
+      check(place * 256 + field > last, `field ${field}: two payloads for it, or out of order`);
+      check(place < width, `field ${field}: a payload that no leaf speaks of`);
+      check(length >= 16 && at + 6 + length <= file.length, `field ${field}: the payload is cut off`);
+      records.push({ place, field, length, at: at + 6 });
+    });
+    [at, last] = [at + 6 + length, Math.max(last, place * 256 + field)];
+  }
+  return records;
 }
 
-// ---- The log -------------------------------------------------------------------------------------------
-
-class Log {
-  constructor(dir, size) {
-    Object.assign(this, { dir, size, edge: [], count: 0, roots: new Map(), sessions: new Map(), keys: [], said: [], gone: [], lacking: [] });
-    Object.assign(this, { seen: 0, payloads: 0, tiles: new Map(), connections: new Map() });
-    this.roots.set(0, sha256());
-  }
-
-  tileHash(level, index) {
-    const tile = Math.floor(index / WIDTH);
-    if (this.tiles.get(level)?.tile !== tile) {
-      const items = Math.floor(this.size / WIDTH ** level);
-      this.tiles.set(level, { tile, content: read(this.dir, `tile/${level}`, tile, Math.min(WIDTH, items - tile * WIDTH)) });
+/** Every entry: {index, leaf, records, read}. `leaf` is undefined where the bundle ends before it. */
+function* readEntries(dir, size, findings) {
+  for (let first = 0; first < size; first += 256) {
+    const width = Math.min(256, size - first);
+    const leaves = readBundle(dir, first / 256, width, findings);
+    const file = findings.at(first, () => openPart(dir, 'payload', first / 256, width));
+    try {
+      const records = (file && findings.at(first, () => readRecords(file, first, width, findings))) ?? [];
+      const read = (record) => readAt(file.fd, record.at, record.length);
+      for (let place = 0; place < width; place++) {
+        yield { index: first + place, leaf: leaves[place], records: records.filter((r) => r.place === place), read };
+      }
+    } finally {
+      if (file) closeSync(file.fd);
     }
-    const content = this.tiles.get(level).content;
-    const hash = content?.subarray((index % WIDTH) * 32, (index % WIDTH) * 32 + 32);
-    return hash?.length === 32 ? hash : undefined;
+  }
+}
+
+// ---- The tree (step 2).
+
+class Tree {
+  count = 0;
+  complete = []; // the roots of the complete subtrees, from left to right
+  tiles = []; // of each level, the one at hand
+  constructor(dir, size, findings) {
+    Object.assign(this, { dir, size, findings });
   }
 
-  push(index, hash) {
-    let [node, height] = [hash, 0];
-    this.edge.push([0, hash]);
-    this.compare(index, 0, index, hash);
-    while (this.edge.length > 1 && this.edge.at(-2)[0] === this.edge.at(-1)[0]) {
-      const [, right] = this.edge.pop();
-      const [, left] = this.edge.pop();
-      [node, height] = [nodeHash(left, right), height + 1];
-      this.edge.push([height, node]);
-      if (height % 8 === 0) this.compare(index, height / 8, Math.floor(index / 2 ** height), node);
+  /** The hash that the tiles have; undefined if they do not (which is a finding, once for a tile). */
+  published(level, index) {
+    const at = Math.floor(index / 256);
+    if (this.tiles[level]?.at !== at) this.tiles[level] = { at, hashes: this.readTile(level, at) };
+    return this.tiles[level].hashes?.subarray((index % 256) * 32, (index % 256) * 32 + 32);
+  }
+
+  readTile(level, at) {
+    const width = Math.min(256, Math.floor(this.size / 256 ** level) - at * 256);
+    return this.findings.at(at * 256 ** (level + 1), () => {
+      const { content, path, surplus } = readPart(this.dir, `tile/${level}`, at, width, 8192);
+      check(content.length === (surplus ? 256 : width) * 32, `${path} has ${content.length} bytes`);
+      return content;
+    });
+  }
+
+  compare(level, index, hash) {
+    if (this.published(level, index)?.equals(hash) === false) {
+      this.findings.add(index * 256 ** level, `its hash is not the one that tile/${level} has`);
     }
-    this.count = index + 1;
   }
 
-  compare(index, level, place, hash) {
-    const known = this.tileHash(level, place);
-    if (!known) finding(index, `tile/${level} has no hash here`);
-    else if (!known.equals(hash)) finding(level ? place * WIDTH ** level : index, `it is not what tile/${level} has here`);
+  add(hash) {
+    let index = this.count++;
+    this.compare(0, index, hash);
+    for (let height = 1; index % 2 === 1; height++) {
+      hash = node(this.complete.pop(), hash);
+      index = (index - 1) / 2;
+      if (height % 8 === 0) this.compare(height / 8, index, hash);
+    }
+    this.complete.push(hash);
   }
 
   root() {
-    return this.edge.map(([, hash]) => hash).reduceRight((right, left) => (right ? nodeHash(left, right) : left), undefined) ?? sha256();
-  }
-
-  take(index, leaf, payload) {
-    if (leaf.length === 0) {
-      this.gone.push(index);
-      const hash = this.tileHash(0, index);
-      if (hash) this.push(index, hash);
-      else finding(index, "it was destroyed, and its hash is missing");
-      return;
-    }
-    this.push(index, leafHash(leaf));
-    try {
-      this.entry(index, decode(leaf, payload));
-    } catch (error) {
-      if (!(error instanceof Malformed)) throw error;
-      finding(index, error.message);
-    }
-  }
-
-  entry(index, entry) {
-    this.payloads += entry.payloads;
-    if (entry.session) this.number(index, entry);
-    if (entry.kind === "session_started") this.connections.set(entry.session, entry.target?.get(1) ?? "");
-    if (entry.kind === "log_key") this.key(index, entry);
-    if (entry.kind === "destroyed") this.said.push(entry);
-    const connection = this.connections.get(entry.session);
-    entry.missing.forEach((field) => this.lacking.push({ index, kind: entry.kind, field, connection }));
-    if (entry.kind === "session_ended") this.connections.delete(entry.session);
-  }
-
-  number(index, entry) {
-    const known = this.sessions.get(entry.session);
-    if (!known) this.seen += 1;
-    const [next, gone] = known ?? [0n, 0];
-    if (entry.number < next) finding(index, `the session's entry ${entry.number} comes after ${next - 1n}`);
-    else if (entry.number - next > BigInt(this.gone.length - gone)) finding(index, `the session's entries ${next} to ${entry.number - 1n} are missing`);
-    if (entry.kind === "session_ended") this.sessions.delete(entry.session);
-    else this.sessions.set(entry.session, [entry.number + 1n, this.gone.length]);
-  }
-
-  key(index, entry) {
-    const [key, last] = [parseKey(entry.key), this.keys.at(-1)];
-    if (!key || key.name !== entry.origin) return finding(index, "the log's key cannot be read, or has another name than the log");
-    if (last?.key.text === key.text) return undefined;
-    if (last) {
-      const note = parseNote(entry.endorsement ?? "");
-      const named = note?.text === `sallyport log key\n${last.origin}\n${key.text}\n` && signedBy(note, last.key);
-      if (entry.previous !== last.key.text || entry.origin !== last.origin || !named) return finding(index, "the key before has not endorsed this one");
-    } else if (entry.previous !== undefined || entry.endorsement !== undefined) return finding(index, "the first key says that there was one before");
-    return this.keys.push({ index, key, origin: entry.origin });
-  }
-
-  // What is not there must have been destroyed by a rule.
-  explain() {
-    const within = (said, index) => BigInt(index) >= (said.first ?? 0n) && BigInt(index) < (said.next ?? 0n);
-    const list = (message) => message?.get(1) ?? [];
-    for (const index of this.gone) {
-      if (!this.said.some((said) => within(said, index) && list(said.fields).length === 0)) finding(index, "it is not there, and no entry says that it was destroyed");
-    }
-    for (const { index, kind, field, connection } of this.lacking) {
-      const explains = (said) =>
-        within(said, index) && list(said.fields).includes(field) && (list(said.kinds).length === 0 || list(said.kinds).includes(kind)) &&
-        (said.connection === undefined || connection === undefined || said.connection === connection);
-      if (!this.said.some(explains)) finding(index, `its ${field} is not there, and no entry says that it was destroyed`);
-    }
-  }
-
-  bear(what, checkpoint) {
-    const known = this.keys.filter((key) => key.index < checkpoint.size).at(-1);
-    if (checkpoint.size > this.count) finding(this.count, `${what} has ${checkpoint.size} entries, and the log ${this.count}`);
-    else if (!known || checkpoint.origin !== known.origin) finding(0, `${what} is another log's, or the log names no key`);
-    else if (!signedBy(checkpoint.note, known.key)) finding(0, `${what} is not signed by the log's key`);
-    else if (!this.roots.get(checkpoint.size)?.equals(checkpoint.root)) finding(0, `${what} has another root than its ${checkpoint.size} entries`);
-    return known;
+    return this.count === 0 ? sha256() : this.complete.reduceRight((right, left) => node(left, right));
   }
 }
 
-function readAll(log, wanted) {
-  for (let bundle = 0; bundle * WIDTH < log.size; bundle += 1) {
-    const width = Math.min(WIDTH, log.size - bundle * WIDTH);
-    const content = read(log.dir, "tile/entries", bundle, width) ?? Buffer.alloc(0);
-    const beside = payloads(log.dir, bundle, width);
-    let at = 0;
-    for (let place = 0; place < width; place += 1) {
-      const index = bundle * WIDTH + place;
-      const end = at + 2 <= content.length ? at + 2 + content.readUInt16BE(at) : Infinity;
-      if (end > content.length) return finding(index, `entries ${index} to ${bundle * WIDTH + width - 1} are missing`);
-      log.take(index, content.subarray(at + 2, end), (field) => beside.get(`${place} ${field}`));
-      if (log.count !== index + 1) return undefined;
-      if (wanted.has(log.count)) log.roots.set(log.count, log.root());
-      at = end;
-    }
-  }
-  return undefined;
+// ---- Keys, signed notes, checkpoints (step 5).
+
+function base64(text) {
+  const bytes = Buffer.from(text, 'base64');
+  return bytes.toString('base64') === text ? bytes : fail('not base64');
 }
 
-function main(args) {
-  const [dir, known, earlier] = [args[0], [], []];
-  for (let at = 1; at < args.length; at += 2) {
-    const list = { "--key": known, "--earlier": earlier }[args[at]];
-    if (!list || !args[at + 1]) return usage();
-    list.push(args[at + 1]);
-  }
-  if (!dir) return usage();
-  const claims = [["the checkpoint", join(dir, "checkpoint")], ...earlier.map((file) => [`the checkpoint in ${file}`, file])].map(([what, file]) => {
-    const checkpoint = existsSync(file) ? parseCheckpoint(readFileSync(file, "utf8")) : undefined;
-    if (!checkpoint) finding(0, `${what} cannot be read`);
-    return [what, checkpoint];
+function parseKey(text) {
+  const [, name, id, encoded] = /^([^+\s]+)\+([0-9a-f]{8})\+(.+)$/.exec(text) ?? fail('not a key');
+  const bytes = base64(encoded);
+  check(bytes.length === 33 && bytes[0] === 1, 'not an Ed25519 key');
+  check(sha256(`${name}\n`, bytes).toString('hex', 0, 4) === id, 'a key with the id of another');
+  const der = Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), bytes.subarray(1)]);
+  return { text, name, id, public: createPublicKey({ key: der, format: 'der', type: 'spki' }) };
+}
+
+/** A signed note of three lines. */
+function parseNote(bytes) {
+  const all = utf8(bytes).split('\n');
+  check(all.length >= 6 && all.pop() === '' && all[3] === '', 'not three lines, an empty one, and signatures');
+  check(!/[\x00-\x1f]/.test(all.join('')), 'control characters');
+  const signatures = all.slice(4).map((line) => {
+    const [, name, encoded] = /^\u2014 ([^\s+]+) (\S+)$/.exec(line) ?? fail('not a signature line');
+    const content = base64(encoded);
+    check(content.length > 4, 'a signature without a key id, or of nothing');
+    return { name, id: content.toString('hex', 0, 4), content: content.subarray(4) };
   });
-  const last = claims[0][1];
-  if (findings.length > 0) return report();
-  const log = new Log(dir, last.size);
-  readAll(log, new Set(claims.map(([, checkpoint]) => checkpoint.size)));
-  log.explain();
-  const signer = claims.map(([what, checkpoint]) => log.bear(what, checkpoint))[0];
-  for (const key of known.filter((text) => !log.keys.some(({ key }) => key.text === text))) finding(0, `${key} is not a key of this log`);
-  return report({ entries: log.count, sessions: log.seen, payloads: log.payloads, withheld: log.lacking.length, origin: last.origin, key: signer?.key.text });
+  return { lines: all.slice(0, 3), signatures };
 }
 
-function report(summary) {
-  findings.forEach((line) => console.log(line));
-  if (findings.length > 0) process.exit(1);
-  console.log(JSON.stringify(summary));
+/** `signer` must have signed, none of the other `keys` may have, and every line of a known key must verify. */
+function checkSigned({ lines, signatures }, signer, keys) {
+  const text = Buffer.from(`${lines.join('\n')}\n`);
+  for (const { name, id, content } of signatures) {
+    const key = keys.find((k) => k.name === name && k.id === id);
+    if (!key) continue;
+    check(content.length === 64 && verify(null, text, key.public, content), `the signature of key ${id} does not verify`);
+    check(key === signer, `signed by another key of the log, ${id}`);
+  }
+  check(signatures.some(({ name, id }) => name === signer.name && id === signer.id), `not signed by the key ${signer.id}`);
 }
 
-function usage() {
-  console.error("usage: node verify.mjs DIR [--key KEY]… [--earlier FILE]…");
-  process.exit(2);
+function parseCheckpoint(path, place) {
+  const note = parseNote(readFileSync(path));
+  const [origin, size, root] = note.lines;
+  check(/^sallyport\/[0-9a-f]{32}$/.test(origin), 'not the origin of a log');
+  check(/^(0|[1-9]\d{0,15})$/.test(size) && Number.isSafeInteger(Number(size)), 'not a size');
+  check(base64(root).length === 32, 'not a root');
+  return { ...note, place, origin, size: Number(size), root: base64(root) };
 }
 
-main(process.argv.slice(2));
+// ---- What was destroyed (step 7).
+
+/** The fields of all entries of kind `destroyed`. What is wrong with them is said in the second reading. */
+function readDestroyed(dir, size) {
+  const found = [];
+  const quiet = new Findings();
+  try {
+    for (const raw of readEntries(dir, size, quiet)) {
+      if (kinds[raw.leaf?.[1]]?.name === 'destroyed') quiet.at(raw.index, () => found.push(decodeEntry(raw, quiet).fields));
+    }
+  } catch (error) {
+    if (!(error instanceof TooMany)) throw error;
+  }
+  return found.map(({ first = 0, next = 0, connection, ...of }) => (
+    { first, next, connection, kinds: of.kinds?.list, fields: of.fields?.list }));
+}
+
+/** `session.connection` is undefined where it is not known any more: it is not checked then. */
+function speaksOf(record, index, kind, field, session) {
+  if (index < record.first || index >= record.next || !record.fields?.includes(field)) return false;
+  if (record.kinds && !record.kinds.includes(kind)) return false;
+  return record.connection === undefined || (session !== undefined && [undefined, record.connection].includes(session.connection));
+}
+
+// ---- All of it.
+
+class Verifier {
+  keys = [];
+  sessions = new Map();
+  gone = 0; // entries that were destroyed, so far
+  counts = { payloads: 0, withheld: 0 };
+
+  run(dir, known, earlier, findings) {
+    this.findings = findings;
+    const checkpoint = findings.at('checkpoint', () => parseCheckpoint(join(dir, 'checkpoint'), 'checkpoint'));
+    if (!checkpoint) return undefined;
+    const { size, origin } = checkpoint;
+    this.origin = origin;
+    this.tree = new Tree(dir, size, findings);
+    this.destroyed = readDestroyed(dir, size);
+    this.checkpoints = [checkpoint, ...earlier.flatMap((file) => this.readEarlier(file, checkpoint) ?? [])];
+    this.reached();
+    for (const raw of readEntries(dir, size, findings)) {
+      this.entry(raw);
+      this.reached();
+    }
+    for (const c of this.checkpoints) if (c.signer) findings.at(c.place, () => checkSigned(c, c.signer, this.keys));
+    const unknown = known.filter((key) => !this.keys.some(({ text }) => text === key));
+    for (const key of unknown) findings.add('key', `not one of the log's: ${key}`);
+    return { entries: size, sessions: this.sessions.size, ...this.counts, origin, key: this.keys.at(-1)?.text };
+  }
+
+  readEarlier(file, last) { // step 8
+    return this.findings.at(`earlier ${file}`, () => {
+      const checkpoint = parseCheckpoint(file, `earlier ${file}`);
+      check(checkpoint.origin === last.origin, `of another log, ${checkpoint.origin}`);
+      check(checkpoint.size <= last.size, `of ${checkpoint.size} entries, and the log has ${last.size}`);
+      return checkpoint;
+    });
+  }
+
+  reached() { // the checkpoints of as many entries as were read
+    for (const checkpoint of this.checkpoints.filter(({ size }) => size === this.tree.count)) {
+      checkpoint.signer = this.keys.at(-1);
+      if (!checkpoint.signer) this.findings.add(checkpoint.place, 'its entries name no key');
+      if (!this.tree.root().equals(checkpoint.root)) this.findings.add(checkpoint.place, 'its entries have another root');
+    }
+  }
+
+  entry(raw) {
+    const { index, leaf, records } = raw;
+    if (!leaf?.length) return this.notThere(index, leaf, records);
+    this.tree.add(sha256(Buffer.of(0), leaf));
+    const entry = this.findings.at(index, () => decodeEntry(raw, this.findings));
+    if (!entry) return undefined;
+    const session = this.session(index, entry);
+    this.payloads(index, entry, session);
+    return entry.kind.name === 'log_key' ? this.findings.at(index, () => this.followKey(entry.fields)) : undefined;
+  }
+
+  notThere(index, leaf, records) {
+    this.tree.add(this.tree.published(0, index) ?? Buffer.alloc(32));
+    if (!leaf) return; // said of its bundle
+    this.gone++;
+    const explained = this.destroyed.some(({ first, next, fields }) => !fields && first <= index && index < next);
+    if (!explained) this.findings.add(index, 'it is not there, and no entry says that it was destroyed');
+    if (records.length > 0) this.findings.add(index, 'a payload that no leaf speaks of');
+  }
+
+  payloads(index, { kind: { name }, beside, missing }, session) {
+    this.counts.payloads += beside.length - missing.length;
+    this.counts.withheld += missing.length;
+    for (const field of missing) {
+      const may = !['log_key', 'destroyed'].includes(name);
+      const explained = may && this.destroyed.some((record) => speaksOf(record, index, name, field, session));
+      if (!explained) this.findings.add(index, `payload of ${field}: it is not there, and no entry says that it was destroyed`);
+    }
+  }
+
+  session(index, { kind, fields, missing }) { // step 4
+    if (!fields.$session) return undefined;
+    const id = fields.$session.toString('hex');
+    const session = this.sessions.get(id) ?? { due: 0, gone: 0 };
+    const number = Number(fields.$number ?? 0);
+    if (number < session.due || number - session.due > this.gone - session.gone) {
+      this.findings.add(index, `number ${number} of session ${id}, where ${session.due} is due`);
+    }
+    if (kind.name === 'session_started' && !missing.includes('target')) session.connection = fields.target?.connection ?? '';
+    this.sessions.set(id, Object.assign(session, { due: number + 1, gone: this.gone }));
+    return session;
+  }
+
+  followKey({ origin, key: text = '', previous, endorsement }) { // step 5
+    const last = this.keys.at(-1);
+    if (text === last?.text) return;
+    const key = parseKey(text);
+    this.keys.push(key);
+    check(origin === this.origin && key.name === this.origin, 'a key of another origin');
+    check(previous === last?.text, 'the key before is another');
+    if (!last) return void check(endorsement === undefined, 'the first key is endorsed');
+    const note = parseNote(Buffer.from(endorsement ?? ''));
+    check(note.lines.join('\n') === `sallyport log key\n${origin}\n${text}`, 'the endorsement is of something else');
+    checkSigned(note, last, [last]);
+  }
+}
+
+function parseArguments(args) {
+  const options = { dirs: [], '--key': [], '--earlier': [] };
+  while (args.length > 0) {
+    const arg = args.shift();
+    if (!arg.startsWith('-')) options.dirs.push(arg);
+    else if (Object.hasOwn(options, arg) && args.length > 0) options[arg].push(args.shift());
+    else return undefined;
+  }
+  return options.dirs.length === 1 ? options : undefined;
+}
+
+function main() {
+  const options = parseArguments(process.argv.slice(2));
+  if (!options) {
+    console.error('usage: node verify.mjs DIR [--key KEY]… [--earlier FILE]…');
+    return 2;
+  }
+  const findings = new Findings();
+  let result;
+  try {
+    result = findings.at('log', () => new Verifier().run(options.dirs[0], options['--key'], options['--earlier'], findings));
+  } catch (error) {
+    findings.lines.push(`log: ${error.message}`);
+  }
+  console.log(findings.lines.length > 0 ? findings.lines.join('\n') : JSON.stringify(result));
+  return findings.lines.length > 0 ? 1 : 0;
+}
+
+process.exitCode = main();

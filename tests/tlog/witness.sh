@@ -109,7 +109,7 @@ durable() {
     "$SALLYPORT" witness --dir "$SCRATCH/traced" --name traced.example --address "127.0.0.1:$port" --log "$("$CLIENT" key)"
   "$CLIENT" cosign "http://127.0.0.1:$port" "$(first_line "$SCRATCH/traced.out")" 9 >/dev/null
   stop_process "$PID"
-  if awk '/openat\(.*\.tmp".*O_CREAT/ { opened = NR } /fsync/ { synced = NR } /rename.*\.note"/ { renames++; renamed = NR; file = synced > opened }
+  if awk '/openat\(.*\.note\.new".*O_CREAT/ { opened = NR } /fsync/ { synced = NR } /rename.*\.note"/ { renames++; renamed = NR; file = synced > opened }
     /HTTP\/1\.1 200/ { answered = NR; exit } END { exit !(renames == 2 && file && synced > renamed && answered > synced) }' "$calls"; then
     report "sallyport witness: on the disk before the answer"
   else report "sallyport witness: on the disk before the answer" "$(grep -nE 'fsync|rename|HTTP' "$calls" | tail -n 12 | tr '\n' ' ')"; fi

@@ -2,9 +2,12 @@
 //!
 //! Of an entry its hash stays in the tree (`tree.rs`), of a field its commitment in the leaf. What is destroyed is said by an
 //! entry of the log before it is: a kill in between leaves an entry that says too much, and the next run says it again.
+//!
+//! [`AuditStore::destroy`] records and destroys; [`AuditStore::sweep`], once after all that was to go, sees to it that nothing
+//! of it is left elsewhere, and that it is gone from the disk.
 
 use crate::db::Db;
-use crate::decode;
+use crate::decode::{self, Commitment, Header};
 use crate::find::SEGMENT;
 use crate::index;
 use crate::kind::EventKind;
@@ -69,9 +72,8 @@ pub struct Progress {
 }
 
 impl AuditStore {
-    /// Destroys what `selection` names, as far as one call goes; records it first. Entries that are not in the database yet
-    /// stay. Files still have it, and its space is taken, until
-    /// [`AuditStore::compact`].
+    /// Destroys what `selection` names, as far as one call goes; records it first. It is gone from the disk after
+    /// [`AuditStore::sweep`].
     ///
     /// # Errors
     /// [`StoreError`]: some of it may have been destroyed; the record says all of it.
@@ -83,11 +85,13 @@ impl AuditStore {
         let (mut next, mut contents, mut first) = (selection.range.start, 0, None);
         let mut last = selection.range.start;
         log::scan_all(&db, selection.range.start, to, |index, leaf| {
-            if !leaf.is_empty() && matches.is_younger(index, leaf)? {
-                return Ok(Go::Stop);
-            }
+            let found = match Wanted::read(index, leaf)? {
+                None => 0,
+                // What follows was made later as well, as far as the clock went forward.
+                Some(wanted) if selection.before.is_some_and(|before| wanted.header.time >= before) => return Ok(Go::Stop),
+                Some(wanted) => matches.contents(&wanted)?.len() as u64,
+            };
             next = index + 1;
-            let found = matches.count(index, leaf)?;
             if found > 0 {
                 contents += found;
                 first.get_or_insert(index);
@@ -117,11 +121,21 @@ impl AuditStore {
             self.undisturbed(|| rewrite(&db, &mut matches, from, to))?;
             from = to;
         }
-        self.erase_journal()?;
-        // One of each segment: nothing of what is gone can be found by its text.
-        let segments: Vec<u64> = (first / SEGMENT..=(last - 1) / SEGMENT).map(|segment| segment * SEGMENT).collect();
-        self.forget_texts(&segments)?;
         Ok(Progress { next, done, contents })
+    }
+
+    /// Sees to it that what was destroyed among the entries of `range` is nowhere any more: not in the journal, not in the
+    /// index by texts, not in the database's files, whose space is given back. It takes long where they are many.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some may be left. Do it again.
+    pub fn sweep(&self, range: Range<u64>) -> Result<(), StoreError> {
+        self.erase_journal()?;
+        let end = range.end.min(self.stored());
+        // One of each segment.
+        let segments: Vec<u64> = (range.start / SEGMENT..end.div_ceil(SEGMENT)).map(|segment| segment * SEGMENT).collect();
+        self.forget_texts(&segments)?;
+        self.database()?.compact(range)
     }
 }
 
@@ -137,22 +151,22 @@ fn rewrite(db: &Db, matches: &mut Matches<'_>, from: u64, to: u64) -> Result<(),
         let (mut changed, mut rewritten) = (false, Vec::with_capacity(chunk.len()));
         for (index, leaf) in (first..).zip(log::Leaves::new(chunk)) {
             let leaf = leaf.map_err(|error| log::damaged(index, &error))?;
-            let selected = (from..to).contains(&index) && matches.count(index, leaf)? > 0;
-            if selected {
-                for commitment in decode::commitments(leaf).map_err(|error| log::damaged(index, &error))? {
-                    if matches.takes(leaf, commitment.field) {
-                        db.delete(&mut batch, Family::Payload, &payload_key(index, commitment.field))?;
+            let wanted = if (from..to).contains(&index) { Wanted::read(index, leaf)? } else { None };
+            let contents = wanted.map_or(Ok(Vec::new()), |wanted| matches.contents(&wanted))?;
+            for content in &contents {
+                match content {
+                    Content::Field(field) => db.delete(&mut batch, Family::Payload, &payload_key(index, *field))?,
+                    Content::Entry => {
+                        keep_leaf_hash(db, &mut batch, index, leaf)?;
+                        for commitment in commitments(index, leaf)? {
+                            db.delete(&mut batch, Family::Payload, &payload_key(index, commitment.field))?;
+                        }
                     }
                 }
             }
-            if selected && matches.selection.fields.is_empty() {
-                keep_leaf_hash(db, &mut batch, index, leaf)?;
-                rewritten.extend_from_slice(&[0, 0]);
-                changed = true;
-            } else {
-                rewritten.extend_from_slice(&u16::try_from(leaf.len()).unwrap_or(u16::MAX).to_be_bytes());
-                rewritten.extend_from_slice(leaf);
-            }
+            let gone = contents.contains(&Content::Entry);
+            changed |= gone;
+            log::put_leaf(&mut rewritten, index, if gone { &[] } else { leaf })?;
         }
         if changed {
             db.put(&mut batch, Family::Entries, &first.to_be_bytes(), &rewritten)?;
@@ -160,6 +174,37 @@ fn rewrite(db: &Db, matches: &mut Matches<'_>, from: u64, to: u64) -> Result<(),
         chunks.next()?;
     }
     db.write(batch)
+}
+
+fn commitments(index: u64, leaf: &[u8]) -> Result<Vec<Commitment>, StoreError> {
+    decode::commitments(leaf).map_err(|error| log::damaged(index, &error))
+}
+
+/// An entry that is there.
+struct Wanted<'l> {
+    index: u64,
+    leaf: &'l [u8],
+    header: Header,
+}
+
+impl<'l> Wanted<'l> {
+    /// `None`: it was destroyed before.
+    fn read(index: u64, leaf: &'l [u8]) -> Result<Option<Self>, StoreError> {
+        if leaf.is_empty() {
+            return Ok(None);
+        }
+        let header = decode::header(leaf).map_err(|error| log::damaged(index, &error))?;
+        Ok(Some(Self { index, leaf, header }))
+    }
+}
+
+/// What of an entry is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// All of it.
+    Entry,
+    /// A field that is kept beside.
+    Field(u32),
 }
 
 /// A selection at work.
@@ -175,58 +220,45 @@ impl<'d> Matches<'d> {
         Self { db, selection, known: HashMap::new() }
     }
 
-    /// Whether an entry was made too late to be destroyed: what follows it was as well, as far as the clock went forward.
-    fn is_younger(&self, index: u64, leaf: &[u8]) -> Result<bool, StoreError> {
-        let header = decode::header(leaf).map_err(|error| log::damaged(index, &error))?;
-        Ok(self.selection.before.is_some_and(|before| header.time >= before))
-    }
-
-    /// How many contents of the entry are selected: 1 for a whole entry.
-    fn count(&mut self, index: u64, leaf: &[u8]) -> Result<u64, StoreError> {
-        if leaf.is_empty() {
-            return Ok(0);
-        }
-        let header = decode::header(leaf).map_err(|error| log::damaged(index, &error))?;
+    /// What of an entry is selected, and is there.
+    fn contents(&mut self, wanted: &Wanted<'_>) -> Result<Vec<Content>, StoreError> {
         let selection = self.selection;
-        if KEPT.contains(&header.kind) || !(selection.kinds.is_empty() || selection.kinds.contains(&header.kind)) {
-            return Ok(0);
-        }
-        if selection.session.is_some() && header.session.map(|(session, _)| session) != selection.session {
-            return Ok(0);
-        }
-        match header.session {
-            None if selection.connection.is_some() => return Ok(0),
-            None => {}
-            Some((session, _)) => {
-                if selection.held_sessions.contains(&session) {
-                    return Ok(0);
-                }
-                if selection.connection.is_some() || !selection.held_connections.is_empty() {
-                    let connection = self.connection(session)?;
-                    if selection.held_connections.contains(&connection)
-                        || selection.connection.as_ref().is_some_and(|wanted| *wanted != connection)
-                    {
-                        return Ok(0);
-                    }
-                }
-            }
+        if !self.selects(&wanted.header)? {
+            return Ok(Vec::new());
         }
         if selection.fields.is_empty() {
-            return Ok(1);
+            return Ok(vec![Content::Entry]);
         }
-        let mut count = 0;
-        for commitment in decode::commitments(leaf).map_err(|error| log::damaged(index, &error))? {
-            if self.takes(leaf, commitment.field) && self.db.payload(index, commitment.field)?.is_some() {
-                count += 1;
+        let mut contents = Vec::new();
+        for commitment in commitments(wanted.index, wanted.leaf)? {
+            let name = wanted.header.kind.field_name(commitment.field);
+            if selection.fields.iter().any(|field| field == name) && self.db.payload(wanted.index, commitment.field)?.is_some() {
+                contents.push(Content::Field(commitment.field));
             }
         }
-        Ok(count)
+        Ok(contents)
     }
 
-    /// Whether a field is selected.
-    fn takes(&self, leaf: &[u8], field: u32) -> bool {
-        let name = decode::header(leaf).map(|header| header.kind.field_name(field)).unwrap_or_default();
-        self.selection.fields.is_empty() || self.selection.fields.iter().any(|wanted| wanted == name)
+    /// Whether an entry is selected, whatever it holds.
+    fn selects(&mut self, header: &Header) -> Result<bool, StoreError> {
+        let selection = self.selection;
+        if KEPT.contains(&header.kind) || !(selection.kinds.is_empty() || selection.kinds.contains(&header.kind)) {
+            return Ok(false);
+        }
+        let session = header.session.map(|(session, _)| session);
+        if selection.session.is_some() && session != selection.session {
+            return Ok(false);
+        }
+        let Some(session) = session else { return Ok(selection.connection.is_none()) };
+        if selection.held_sessions.contains(&session) {
+            return Ok(false);
+        }
+        if selection.connection.is_none() && selection.held_connections.is_empty() {
+            return Ok(true);
+        }
+        let connection = self.connection(session)?;
+        let other = selection.connection.as_ref().is_some_and(|wanted| *wanted != connection);
+        Ok(!other && !selection.held_connections.contains(&connection))
     }
 
     fn connection(&mut self, session: SessionId) -> Result<String, StoreError> {

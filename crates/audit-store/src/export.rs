@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use tlog::tile::{Content, WIDTH};
-use tlog::{Checkpoint, Note, Tile};
+use tlog::{Note, Tile};
 
 /// A published log in a folder.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Export {
         let published = match folder.get("checkpoint")? {
             None => 0,
             Some(note) => {
-                let checkpoint = Note::parse(&note).and_then(|note| Checkpoint::parse(&note.text));
+                let checkpoint = Note::parse(&note).and_then(|note| note.checkpoint());
                 checkpoint.map_err(|error| StoreError::Io(format!("{}/checkpoint: {error}", dir.display())))?.size
             }
         };
@@ -126,30 +126,54 @@ impl Export {
     /// # Errors
     /// [`StoreError`]: some files may still have what was destroyed; doing it again removes it.
     pub fn rewrite(&self, reader: &Reader, range: Range<u64>) -> Result<(), StoreError> {
-        let sizes = [self.before.unwrap_or(self.published), self.published];
-        for size in sizes {
-            for tile in Tile::of_tree(Content::Entries, size, range.start / WIDTH) {
-                if tile.index * WIDTH >= range.end {
-                    break;
+        let sizes = [Some(self.published), self.before];
+        let partial: Vec<Tile> =
+            sizes.into_iter().flatten().flat_map(partial).filter(|tile| tile.content == Content::Entries).collect();
+        for last in Tile::of_tree(Content::Entries, self.published, range.start / WIDTH) {
+            if last.index * WIDTH >= range.end {
+                break;
+            }
+            let full = Some(last).filter(Tile::is_full);
+            let partial = partial.iter().copied().filter(|tile| tile.index == last.index);
+            let kept: Vec<Tile> = full.into_iter().chain(partial).collect();
+            for tile in &kept {
+                let bundle = reader.bundle(tile)?;
+                let bundle = bundle.ok_or_else(|| StoreError::Corrupt(format!("{tile} was published and is missing")))?;
+                self.replace(&tile.to_string(), &bundle.entries)?;
+                self.replace(&payload_path(tile), &bundle.payloads)?;
+            }
+            self.remove_other_partial(&last, &kept)?;
+        }
+        Ok(())
+    }
+
+    /// Removes partial files of a bundle that no checkpoint needs any more, and that an earlier start has left.
+    fn remove_other_partial(&self, bundle: &Tile, kept: &[Tile]) -> Result<(), StoreError> {
+        // Any width will do: it is the folder that counts.
+        let one = Tile { width: 1, ..*bundle };
+        for path in [one.to_string(), payload_path(&one)] {
+            let Some(folder) = Path::new(&path).parent() else { continue };
+            let Ok(files) = fs::read_dir(self.folder.dir.join(folder)) else { continue };
+            for file in files.flatten() {
+                let width = file.file_name().to_str().and_then(|name| name.parse::<u16>().ok());
+                if !kept.iter().any(|tile| !tile.is_full() && Some(tile.width) == width) {
+                    fs::remove_file(file.path()).map_err(|error| self.folder.failed(folder, &error))?;
                 }
-                let path = tile.to_string();
-                let content = reader.tile(&tile)?;
-                let content = content.ok_or_else(|| StoreError::Corrupt(format!("{tile} was published and is missing")))?;
-                self.replace(&path, Some(&content))?;
-                self.replace(&payload_path(&tile), reader.payloads(&tile)?.as_deref())?;
             }
         }
         Ok(())
     }
 
-    /// Replaces a file whose content was destroyed in part, or removes it.
-    fn replace(&self, path: &str, content: Option<&[u8]>) -> Result<(), StoreError> {
+    /// Replaces a file whose content was destroyed in part; one that is left without any is removed.
+    fn replace(&self, path: &str, content: &[u8]) -> Result<(), StoreError> {
         let at = self.folder.dir.join(path);
         let Ok(known) = fs::read(&at) else { return Ok(()) };
-        let replaced = match content {
-            Some(content) if known == content => return Ok(()),
-            Some(content) => file::replace(&at, content, 0o600),
-            None => fs::remove_file(&at),
+        let replaced = if known == content {
+            Ok(())
+        } else if content.is_empty() {
+            fs::remove_file(&at)
+        } else {
+            file::replace(&at, content, 0o600)
         };
         replaced.map_err(|error| self.folder.failed(Path::new(path), &error))
     }

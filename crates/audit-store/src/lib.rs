@@ -51,7 +51,7 @@ pub use dump::{LeafField, leaf_fields};
 pub use entry::{StoredEntry, Withheld};
 pub use export::{Export, Folder};
 pub use kind::{EventKind, UnknownKind, VERSION};
-pub use notary::{Notary, NotaryError, Signed};
+pub use notary::{Notary, NotaryError, Opening, Signed};
 pub use options::{Durability, Options, Recovery};
 pub use published::Bundle;
 pub use query::{EntryFilter, Page, RequestView, SessionFilter, SessionView};

@@ -40,6 +40,14 @@ impl<'a> Iterator for Leaves<'a> {
     }
 }
 
+/// Appends the leaf at `index`, after its length, as [`Leaves`] reads it.
+pub(crate) fn put_leaf(out: &mut Vec<u8>, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
+    let length = u16::try_from(leaf.len()).map_err(|_| damaged(index, &DecodeError::Truncated))?;
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(leaf);
+    Ok(())
+}
+
 /// What is wrong with the entry at `index`.
 pub(crate) fn damaged(index: u64, what: &DecodeError) -> StoreError {
     StoreError::Corrupt(format!("entry {index}: {what}"))

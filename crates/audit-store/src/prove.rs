@@ -9,7 +9,7 @@ use crate::verify::{Chain, Finding};
 use crate::wire::DecodeError;
 use proxy_core::{Event, SessionId, StoreError};
 use std::collections::BTreeMap;
-use tlog::{Checkpoint, Note, Proof, Verifier};
+use tlog::{Note, Proof, Verifier};
 
 /// One entry with its proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,10 +92,7 @@ pub fn check(proven: &[Proven], keys: &[Verifier]) -> Shown {
             Err(error) => wrong(proven.index, None, error.to_string()),
         }
     }
-    let checkpoint = ordered.first().and_then(|proven| {
-        let note = Note::parse(proven.proof.checkpoint.as_bytes()).ok()?;
-        Checkpoint::parse(&note.text).ok()
-    });
+    let checkpoint = ordered.first().and_then(|proven| Note::parse(proven.proof.checkpoint.as_bytes()).ok()?.checkpoint().ok());
     let Some(checkpoint) = checkpoint else {
         wrong(0, None, "there is no entry with a checkpoint".to_owned());
         let (origin, key) = (String::new(), String::new());

@@ -15,7 +15,6 @@ use crate::db::Db;
 use crate::decode;
 use crate::log::{self, Go};
 use crate::tree::leaf_hash_at;
-use crate::wire::DecodeError;
 use proxy_core::StoreError;
 use tlog::tile::{Content, Tile, WIDTH};
 
@@ -41,9 +40,7 @@ pub(crate) fn bundle(db: &Db, entries: &Tile) -> Result<Bundle, StoreError> {
     let first = entries.index * WIDTH;
     let mut bundle = Bundle { entries: Vec::new(), hashes: Vec::new(), payloads: Vec::new() };
     log::scan_all(db, first, first + u64::from(entries.width), |index, leaf| {
-        let length = u16::try_from(leaf.len()).map_err(|_| log::damaged(index, &DecodeError::Truncated))?;
-        bundle.entries.extend_from_slice(&length.to_be_bytes());
-        bundle.entries.extend_from_slice(leaf);
+        log::put_leaf(&mut bundle.entries, index, leaf)?;
         bundle.hashes.extend_from_slice(&leaf_hash_at(db, index, leaf)?);
         if !leaf.is_empty() {
             put_payloads(db, first, index, leaf, &mut bundle.payloads)?;
@@ -95,22 +92,13 @@ pub(crate) fn take_payloads(mut file: &[u8]) -> Option<Vec<Payload<'_>>> {
 pub(crate) fn partial(size: u64) -> impl Iterator<Item = Tile> {
     let contents = std::iter::once(Content::Entries).chain(Tile::levels(size).map(Content::Hashes));
     // The last of each.
-    contents.filter_map(move |content| {
-        let shift = match content {
-            Content::Entries => 0,
-            Content::Hashes(level) => u32::from(level) * u32::from(tlog::tile::HEIGHT),
-        };
-        Tile::of_tree(content, size, (size >> shift) / WIDTH).next()
-    })
+    contents.filter_map(move |content| Tile::of_tree(content, size, content.items(size) / WIDTH).next())
 }
 
 /// The files that a log of `size` entries has and one of `before` had not, in the order in which they are to be published:
 /// the checkpoint after them.
 pub(crate) fn files(before: u64, size: u64) -> impl Iterator<Item = Tile> {
-    let entries = Tile::of_tree(Content::Entries, size, before / WIDTH);
-    let hashes = Tile::levels(size).flat_map(move |level| {
-        let covered = before.checked_shr(u32::from(level) * u32::from(tlog::tile::HEIGHT)).unwrap_or(0);
-        Tile::of_tree(Content::Hashes(level), size, covered / WIDTH)
-    });
-    entries.chain(hashes).filter(move |tile| tile.entries() > before)
+    let contents = std::iter::once(Content::Entries).chain(Tile::levels(size).map(Content::Hashes));
+    let tiles = contents.flat_map(move |content| Tile::of_tree(content, size, content.items(before) / WIDTH));
+    tiles.filter(move |tile| tile.entries() > before)
 }

@@ -29,7 +29,6 @@ use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use proxy_core::{Entry, Store, StoreError};
 use rocksdb::WriteBatch;
 use std::cell::RefCell;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -257,15 +256,6 @@ impl AuditStore {
         };
         self.shared.sync_through(head.size)?;
         Ok(head)
-    }
-
-    /// Rewrites the files that have entries of `range`, so that nothing is left in them of what was destroyed, and its space
-    /// is given back. It takes long where they are many.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn compact(&self, range: Range<u64>) -> Result<(), StoreError> {
-        self.shared.db()?.compact(range)
     }
 
     pub(crate) fn database(&self) -> Result<Arc<Db>, StoreError> {

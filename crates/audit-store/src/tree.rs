@@ -187,10 +187,7 @@ impl<'d> Hashes<'d> {
         let mut content = Vec::new();
         match tile.content {
             Content::Entries => log::scan_all(self.db, first, first + width, |index, leaf| {
-                let length = u16::try_from(leaf.len()).map_err(|_| log::damaged(index, &crate::DecodeError::Truncated))?;
-                content.extend_from_slice(&length.to_be_bytes());
-                content.extend_from_slice(leaf);
-                Ok(Go::On)
+                log::put_leaf(&mut content, index, leaf).map(|()| Go::On)
             })?,
             Content::Hashes(level) => {
                 for index in first..first + width {

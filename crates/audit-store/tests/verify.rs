@@ -2,7 +2,7 @@
 
 mod common;
 
-use audit_store::{AuditStore, Blobs, Expected, Export, Folder, Notary, Signed, Verification, verify_published};
+use audit_store::{AuditStore, Blobs, Expected, Export, Folder, Notary, Opening, Signed, Verification, verify_published};
 use common::*;
 use proxy_core::record::RecordedVerdict;
 use proxy_core::{Entry, Store, StoreError, Timestamp};
@@ -54,11 +54,15 @@ fn entries(session: u64, from: u64, to: u64) -> Vec<Entry> {
     (from..to).map(|n| request(session, n, n, RecordedVerdict::Allow, &statement(n))).collect()
 }
 
+fn opening(folder: &Path, now: i64) -> Opening<'_> {
+    Opening { folder, sealing: None, by: "test", now: Timestamp(now), moved: false }
+}
+
 fn make() -> Made {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_owned();
     let store = Arc::new(AuditStore::open(data.join("audit"), options()).unwrap());
-    let notary = Notary::open(Arc::clone(&store), &data, None, "test", Timestamp(1)).unwrap();
+    let notary = Notary::open(Arc::clone(&store), opening(&data, 1)).unwrap();
     let mut export = Export::open(&data.join("export")).unwrap();
     let (mut signed, first_key) = (Vec::new(), notary.verifier());
     for round in 0..6 {
@@ -372,18 +376,42 @@ fn a_log_that_lost_its_end_or_was_copied_is_not_signed() {
     }
     let open = |data: &Path| {
         let store = Arc::new(AuditStore::open(data.join("audit"), options()).unwrap());
-        Notary::open(store, data, None, "test", Timestamp(3)).map(|notary| notary.verifier())
+        Notary::open(store, opening(data, 3)).map(|notary| notary.verifier())
     };
     assert_eq!(open(&made.data), Ok(made.key.clone()));
     assert_eq!(open(&copy), Err(audit_store::NotaryError::Copied));
     let store = Arc::new(AuditStore::open(copy.join("audit"), options()).unwrap());
-    assert!(Notary::continue_here(store, &copy, None, "ops", Timestamp(3)).is_ok());
+    assert!(Notary::open(store, Opening { moved: true, ..opening(&copy, 3) }).is_ok());
     assert_eq!(open(&copy), Ok(made.key.clone()), "decided once");
     // A backup from before the last checkpoint.
     let early = make();
     std::fs::remove_file(early.data.join("log-checkpoint")).unwrap();
     std::fs::write(early.data.join("log-checkpoint"), &made.last().note).unwrap();
     assert!(matches!(open(&early.data), Err(audit_store::NotaryError::Checkpoint(..))), "another log's");
+}
+
+#[test]
+fn a_key_that_could_not_be_kept_is_not_named() {
+    let made = make();
+    let store = Arc::new(AuditStore::open(made.store(), options()).unwrap());
+    let notary = Notary::open(Arc::clone(&store), opening(&made.data, 3)).unwrap();
+    // The file cannot be written: its fresh copy has a folder in its way.
+    let obstacle = made.data.join("log-key.json.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    let entries_before = store.reader().len().unwrap();
+    assert!(matches!(notary.rotate("ops", Timestamp(4)), Err(audit_store::NotaryError::Key(_))));
+    assert_eq!(store.reader().len().unwrap(), entries_before);
+    store.append(&entries(9, 0, 5)).unwrap();
+    let signed = notary.sign().unwrap().unwrap();
+    std::fs::remove_dir(&obstacle).unwrap();
+    let next = notary.rotate("ops", Timestamp(5)).unwrap();
+    assert_ne!(next, made.key);
+    let last = notary.sign().unwrap().unwrap();
+    let expected = Expected { checkpoint: Some(last.note), earlier: vec![signed.note], ..made.expected() };
+    let verification = store.reader().verify(&expected, |_| ()).unwrap();
+    assert!(verification.holds(), "{}", words(&verification));
+    assert_eq!(verification.checkpoints[0].key, next.to_string());
+    assert_eq!(verification.checkpoints[1].key, made.key.to_string());
 }
 
 // ---- Proofs ------------------------------------------------------------------------------------------
@@ -448,7 +476,7 @@ fn a_restored_backup_is_not_signed_even_where_an_operator_goes_on() {
     copy(&store, &backup);
     {
         let store = Arc::new(AuditStore::open(&store, options()).unwrap());
-        let notary = Notary::open(Arc::clone(&store), &made.data, None, "test", Timestamp(4)).unwrap();
+        let notary = Notary::open(Arc::clone(&store), opening(&made.data, 4)).unwrap();
         store.append(&entries(9, 0, 5)).unwrap();
         notary.sign().unwrap().unwrap();
     }
@@ -457,9 +485,10 @@ fn a_restored_backup_is_not_signed_even_where_an_operator_goes_on() {
     let reopened = Arc::new(AuditStore::open(&store, options()).unwrap());
     let signed = made.last().size + 5;
     let behind = audit_store::NotaryError::Behind { entries: made.last().size, signed };
-    let open = Notary::open(Arc::clone(&reopened), &made.data, None, "test", Timestamp(5)).map(|notary| notary.verifier());
+    let open = Notary::open(Arc::clone(&reopened), opening(&made.data, 5)).map(|notary| notary.verifier());
     assert_eq!(open, Err(audit_store::NotaryError::Copied));
-    let on = Notary::continue_here(Arc::clone(&reopened), &made.data, None, "ops", Timestamp(5)).map(|notary| notary.verifier());
+    let on =
+        Notary::open(Arc::clone(&reopened), Opening { moved: true, ..opening(&made.data, 5) }).map(|notary| notary.verifier());
     assert_eq!(on, Err(behind));
     reopened.close().unwrap();
     drop(reopened);
@@ -468,7 +497,7 @@ fn a_restored_backup_is_not_signed_even_where_an_operator_goes_on() {
     assert_eq!(aside.checkpoint.map(|checkpoint| checkpoint.size), Some(signed));
     assert!(aside.folder.join("export/checkpoint").exists() && !made.data.join("log-key.json").exists());
     let fresh = Arc::new(AuditStore::open(&store, options()).unwrap());
-    let notary = Notary::open(fresh, &made.data, None, "ops", Timestamp(6)).unwrap();
+    let notary = Notary::open(fresh, opening(&made.data, 6)).unwrap();
     assert_ne!(notary.origin(), made.key.name());
     assert_eq!(notary.sign().unwrap().map(|signed| signed.size), Some(1), "its first entry is its key's");
 }
@@ -481,7 +510,7 @@ mod destroyed {
 
     fn opened(made: &Made) -> (Arc<AuditStore>, Notary, Export) {
         let store = Arc::new(AuditStore::open(made.store(), options()).unwrap());
-        let notary = Notary::open(Arc::clone(&store), &made.data, None, "test", Timestamp(4)).unwrap();
+        let notary = Notary::open(Arc::clone(&store), opening(&made.data, 4)).unwrap();
         (store, notary, Export::open(&made.export()).unwrap())
     }
 
@@ -589,6 +618,31 @@ mod destroyed {
     }
 
     #[test]
+    fn nothing_is_left_in_files_that_an_earlier_start_has_published() {
+        let mut made = make();
+        let person = |number| request(9, number, number, RecordedVerdict::Allow, "SELECT 'Ada Lovelace'");
+        // Each start publishes once, so that none knows of the partial files of the one before.
+        for number in 0..4 {
+            let (store, notary, mut export) = opened(&made);
+            store.append(&[person(number)]).unwrap();
+            let signed = notary.sign().unwrap().unwrap();
+            export.publish(&store.reader(), signed.size, &signed.note).unwrap();
+            made.signed.push(signed);
+            store.close().unwrap();
+        }
+        let everywhere = |made: &Made| -> usize {
+            let folders = ["tile/entries", "tile/entries/004.p", "payload", "payload/004.p"].map(|path| file(made, path));
+            let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+            let contents = files.filter_map(|file| std::fs::read(file.unwrap().path()).ok());
+            contents.filter(|content| content.windows(12).any(|window| window == b"Ada Lovelace")).count()
+        };
+        assert!(everywhere(&made) > 1);
+        destroy(&mut made, &Selection { session: Some(session(9)), ..selection() });
+        assert_eq!(everywhere(&made), 0);
+        assert!(verify_folder(&made, &made.expected()).holds());
+    }
+
+    #[test]
     fn an_entry_that_was_taken_out_without_a_record_is_found() {
         let made = make();
         change(&file(&made, "tile/entries/000"), |bundle| {
@@ -618,7 +672,7 @@ mod destroyed {
         let before = store.health().disk_bytes;
         let fields = Selection { fields: vec!["statement".to_owned()], ..selection() };
         assert_eq!(store.destroy(&fields, Timestamp(5)).unwrap().contents, 200);
-        store.compact(0..u64::MAX).unwrap();
+        store.sweep(0..u64::MAX).unwrap();
         let after = store.health().disk_bytes;
         assert!(after * 5 < before, "{before} bytes, {after} after");
         let folder = std::fs::read_dir(dir.path().join("audit")).unwrap().map(|file| file.unwrap().metadata().unwrap());

@@ -135,8 +135,9 @@ impl HttpClient {
     }
 }
 
-/// The library's top-level message says little: `client error (Connect)`.
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error with what caused it: the library's top-level message says little, `client error (Connect)`.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -32,7 +32,7 @@ mod verifier;
 pub use cache::KeyStatus;
 pub use dev::{DevIssuer, DevIssuerError, DevToken};
 pub use error::{Malformed, TokenError};
-pub use http::{FetchError, HttpClient, HttpSetupError};
+pub use http::{FetchError, HttpClient, HttpSetupError, with_causes};
 pub use issuer::{IssuerConfig, IssuerKind, IssuerProblem, KeySource};
 pub use jwks::KeySetError;
 pub use keys::{CreatedKey, KeyError, KeyInfo, KeyStoreError, MachineKeys, NewKey};

@@ -247,6 +247,14 @@ impl Note {
         Ok(Self { text: text.to_owned(), signatures })
     }
 
+    /// The checkpoint that it is.
+    ///
+    /// # Errors
+    /// [`NoteError::Malformed`]: it is another note.
+    pub fn checkpoint(&self) -> Result<Checkpoint, NoteError> {
+        Checkpoint::parse(&self.text)
+    }
+
     /// The signatures that `keys` have made: one for each key at most. What other keys have signed is ignored.
     ///
     /// # Errors

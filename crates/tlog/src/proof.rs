@@ -93,7 +93,7 @@ impl Proof {
     pub fn verify(&self, leaf: &[u8], origin: &str, keys: &[Verifier]) -> Result<(Checkpoint, Vec<usize>), ProofError> {
         let note = Note::parse(self.checkpoint.as_bytes())?;
         let signed = note.verify(keys)?.iter().map(|verified| verified.key).collect();
-        let checkpoint = Checkpoint::parse(&note.text)?;
+        let checkpoint = note.checkpoint()?;
         if checkpoint.origin != origin {
             return Err(ProofError::OtherLog(checkpoint.origin));
         }

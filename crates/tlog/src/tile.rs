@@ -24,6 +24,23 @@ pub enum Content {
     Entries,
 }
 
+impl Content {
+    /// How many levels of the tree are below one of its items, whose leaves are so many powers of two.
+    #[must_use]
+    pub fn shift(self) -> u32 {
+        match self {
+            Self::Hashes(level) => u32::from(level) * u32::from(HEIGHT),
+            Self::Entries => 0,
+        }
+    }
+
+    /// How many items of it a tree of `size` leaves has.
+    #[must_use]
+    pub fn items(self, size: u64) -> u64 {
+        size.checked_shr(self.shift()).unwrap_or(0)
+    }
+}
+
 /// A tile's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tile {
@@ -38,11 +55,7 @@ pub struct Tile {
 impl Tile {
     /// The tiles of a content that a tree of `size` leaves has, without the full ones before the tile at `from`.
     pub fn of_tree(content: Content, size: u64, from: u64) -> impl Iterator<Item = Self> {
-        let shift = match content {
-            Content::Hashes(level) => u32::from(level) * u32::from(HEIGHT),
-            Content::Entries => 0,
-        };
-        let items = size.checked_shr(shift).unwrap_or(0);
+        let items = content.items(size);
         (from..items.div_ceil(WIDTH)).map(move |index| {
             let width = (items - index * WIDTH).min(WIDTH);
             Self { content, index, width: u16::try_from(width).unwrap_or(u16::MAX) }
@@ -60,14 +73,9 @@ impl Tile {
     #[must_use]
     pub fn entries(&self) -> u64 {
         let items = self.index.saturating_mul(WIDTH).saturating_add(u64::from(self.width));
-        match self.content {
-            Content::Entries => items,
-            Content::Hashes(level) => {
-                let shift = u32::from(level) * u32::from(HEIGHT);
-                // A number that does not fit is more than any log has.
-                if items.leading_zeros() < shift { u64::MAX } else { items << shift }
-            }
-        }
+        let shift = self.content.shift();
+        // A number that does not fit is more than any log has.
+        if items.leading_zeros() < shift { u64::MAX } else { items.checked_shl(shift).unwrap_or(u64::MAX) }
     }
 
     /// Whether it has all that it will ever have.

@@ -151,7 +151,7 @@ impl Request {
             proof.push(hash.ok_or(Refusal::Malformed("a line of its proof is not a hash in base64"))?);
         }
         let note = Note::parse(note.as_bytes()).map_err(|_| Refusal::Malformed("its checkpoint is not a signed note"))?;
-        let checkpoint = Checkpoint::parse(&note.text).map_err(|_| Refusal::Malformed("its note is not a checkpoint"))?;
+        let checkpoint = note.checkpoint().map_err(|_| Refusal::Malformed("its note is not a checkpoint"))?;
         Ok(Self { old, proof, note, checkpoint })
     }
 }

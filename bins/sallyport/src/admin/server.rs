@@ -4,7 +4,10 @@ use super::auth::Peer;
 use super::routes::router;
 use super::{AdminState, users};
 use axum::extract::Extension;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
@@ -164,16 +167,39 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = TowerToHyperService::new(router(state).layer(Extension(peer)));
+    // What is being answered may finish; a listing that follows the log would not.
+    let limits = HttpLimits { head: HEAD_TIMEOUT, head_max: HEAD_MAX, grace: Duration::from_secs(1) };
+    serve_http(stream, service, limits, stop).await;
+}
+
+/// Limits of one connection.
+pub(crate) struct HttpLimits {
+    /// Longest that a request's head may take, and that it may be idle between two.
+    pub(crate) head: Duration,
+    /// Longest head, in bytes.
+    pub(crate) head_max: usize,
+    /// How long what is being answered may take when everything stops.
+    pub(crate) grace: Duration,
+}
+
+/// Serves HTTP/1.1 on one connection until it closes, or until `stop`.
+pub(crate) async fn serve_http<S, V, B>(stream: S, service: V, limits: HttpLimits, stop: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: Service<Request<Incoming>, Response = Response<B>>,
+    V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(limits.head_max);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         _ = &mut connection => {}
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            // What is being answered may finish; a listing that follows the log would not.
-            let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+            let _ = tokio::time::timeout(limits.grace, connection).await;
         }
     }
 }

@@ -92,7 +92,8 @@ impl Gateway {
         let store = AuditStore::open(folder.path().join("audit"), audit_store::Options::default()).unwrap();
         let log = store.reader();
         let store = Arc::new(store);
-        let notary = audit_store::Notary::open(Arc::clone(&store), folder.path(), None, "test", Timestamp(0)).unwrap();
+        let opening = audit_store::Opening { folder: folder.path(), sealing: None, by: "test", now: Timestamp(0), moved: false };
+        let notary = audit_store::Notary::open(Arc::clone(&store), opening).unwrap();
         let witnesses = crate::witness::Witnesses::new(&[], 0).unwrap();
         let publisher =
             crate::evidence::Publisher::new(Arc::clone(&store), notary, None, witnesses, crate::metrics::Metrics::new());

@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use proxy_core::record::{Entry, Event};
 use proxy_core::{SessionId, Store, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -217,12 +216,11 @@ impl Keeper {
             };
             contents += self.destroy(selection, now)?.1;
         }
-        drop(state);
-        let (Some(first), Some(last)) = (indices.first(), indices.last()) else { return Err(KeepError::Nothing) };
         if contents == 0 {
             return Err(KeepError::Nothing);
         }
-        self.store.compact(*first..last.saturating_add(1))?;
+        let (first, last) = (indices.first().copied().unwrap_or(0), indices.last().copied().unwrap_or(0));
+        self.sweep(first..last.saturating_add(1))?;
         Ok(contents)
     }
 
@@ -249,22 +247,23 @@ impl Keeper {
         }
     }
 
-    /// Destroys what is selected, in the store and where it is published. Returns where to go on, and how many contents.
+    /// Destroys what is selected. Returns where to go on, and how many contents.
     fn destroy(&self, mut selection: Selection, now: Timestamp) -> Result<(u64, u64), StoreError> {
-        let (first, mut contents) = (selection.range.start, 0);
+        let mut contents = 0;
         loop {
             let progress = self.store.destroy(&selection, now)?;
             contents += progress.contents;
             selection.range.start = progress.next;
             if progress.done {
-                break;
+                return Ok((progress.next, contents));
             }
         }
-        let next = selection.range.start;
-        if contents > 0 {
-            self.publisher.rewrite(first..next)?;
-        }
-        Ok((next, contents))
+    }
+
+    /// Once all is destroyed that was to be: nothing of it is left in the store, or where it is published.
+    fn sweep(&self, range: Range<u64>) -> Result<(), StoreError> {
+        self.publisher.rewrite(range.clone())?;
+        self.store.sweep(range)
     }
 
     /// Applies the rules. Returns how many contents each has destroyed.
@@ -277,7 +276,7 @@ impl Keeper {
         if state.holds.iter().any(|hold| hold.session.is_none() && hold.connection.is_none()) {
             return Ok(Vec::new());
         }
-        let (mut done, mut last) = (Vec::new(), 0);
+        let (mut done, mut next_state, mut touched) = (Vec::new(), state.clone(), None::<Range<u64>>);
         for rule in rules {
             let name = in_words(rule);
             let from = state.done.get(&name).copied().unwrap_or(0);
@@ -292,18 +291,21 @@ impl Keeper {
                 ..self.selection(&state, from..u64::MAX)
             };
             let (next, contents) = self.destroy(selection, now)?;
-            if contents > 0 {
-                last = last.max(next);
+            // Whatever was passed over: a kill may have come after the destruction, and before the rest.
+            if next > from {
+                let known = touched.unwrap_or(from..next);
+                touched = Some(known.start.min(from)..known.end.max(next));
             }
-            if next != from {
-                state.done.insert(name.clone(), next);
-                self.save(&state)?;
-            }
+            next_state.done.insert(name.clone(), next);
             done.push((name, contents));
         }
-        drop(state);
-        if last > 0 {
-            self.store.compact(0..last)?;
+        if let Some(range) = touched {
+            self.sweep(range)?;
+        }
+        // Not before: what a kill leaves half done is done again.
+        if next_state.done != state.done {
+            self.save(&next_state)?;
+            *state = next_state;
         }
         Ok(done)
     }
@@ -345,12 +347,6 @@ fn runs(indices: &[u64]) -> Vec<Range<u64>> {
         }
     }
     runs
-}
-
-/// A hold as the API and the command line show it.
-#[must_use]
-pub fn hold_value(hold: &Hold) -> Value {
-    json!(hold)
 }
 
 #[cfg(test)]

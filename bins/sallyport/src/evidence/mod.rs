@@ -10,6 +10,6 @@ mod open;
 mod publisher;
 
 pub use files::{read_proof, write_proof};
-pub use keeper::{Hold, KeepError, Keeper, Redaction, hold_value};
-pub use open::{open, open_moved, sealing};
+pub use keeper::{Hold, KeepError, Keeper, Redaction};
+pub use open::{open, open_moved};
 pub use publisher::Publisher;

@@ -3,7 +3,7 @@
 use crate::cli::Failure;
 use crate::cli::control::cannot_open;
 use crate::config::{Config, Durability};
-use audit_store::{AuditStore, Notary, NotaryError, Options};
+use audit_store::{AuditStore, Notary, NotaryError, Opening, Options};
 use proxy_core::SecretBytes;
 use proxy_io::clock::now;
 use std::os::unix::fs::DirBuilderExt;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// # Errors
 /// It cannot be opened, or must not be written to before an operator has decided: the message says what to do.
 pub fn open(config: &Config, by: &str) -> Result<(Arc<AuditStore>, Notary), Failure> {
-    start(config, |store| Notary::open(store, &config.control_dir(), sealing(config)?, by, now()).map_err(failure))
+    start(config, by, false)
 }
 
 /// The same for a log that was copied, of which an operator says that this is the only copy.
@@ -22,13 +22,10 @@ pub fn open(config: &Config, by: &str) -> Result<(Arc<AuditStore>, Notary), Fail
 /// # Errors
 /// As [`open`].
 pub fn open_moved(config: &Config, by: &str) -> Result<(Arc<AuditStore>, Notary), Failure> {
-    start(config, |store| Notary::continue_here(store, &config.control_dir(), sealing(config)?, by, now()).map_err(failure))
+    start(config, by, true)
 }
 
-fn start(
-    config: &Config,
-    sign: impl FnOnce(Arc<AuditStore>) -> Result<Notary, Failure>,
-) -> Result<(Arc<AuditStore>, Notary), Failure> {
+fn start(config: &Config, by: &str, moved: bool) -> Result<(Arc<AuditStore>, Notary), Failure> {
     for folder in [config.data_dir.clone(), config.control_dir()] {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|error| Failure::finding(format!("{}: {error}", folder.display())))?;
@@ -43,15 +40,14 @@ fn start(
     };
     let folder = config.audit_dir();
     let store = Arc::new(AuditStore::open(&folder, options).map_err(|error| cannot_open(&folder, &error))?);
-    let notary = sign(Arc::clone(&store))?;
+    let folder = &config.control_dir();
+    let opening = Opening { folder, sealing: sealing(config)?, by, now: now(), moved };
+    let notary = Notary::open(Arc::clone(&store), opening).map_err(failure)?;
     Ok((store, notary))
 }
 
 /// What the log's key is sealed with.
-///
-/// # Errors
-/// The secret cannot be had.
-pub fn sealing(config: &Config) -> Result<Option<SecretBytes>, Failure> {
+fn sealing(config: &Config) -> Result<Option<SecretBytes>, Failure> {
     let secret = config.audit.key.as_ref().map(crate::config::Secret::get).transpose();
     secret.map_err(|error| Failure::finding(format!("the secret of the log's key (audit.key): {error}")))
 }

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use proxy_core::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
-use tlog::{Checkpoint, Note};
+use tlog::Note;
 use tokio_util::sync::CancellationToken;
 
 /// The log's published form, and who keeps it.
@@ -62,7 +62,11 @@ impl Publisher {
         witnesses: Witnesses,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let published = RwLock::new(published_before(&notary, export.as_ref(), &witnesses).map(Arc::new));
+        let published = published_before(&notary, export.as_ref(), &witnesses);
+        let size = published.as_ref().map_or(0, |published| published.size);
+        metrics.gauge(&family::AUDIT_PUBLISHED, &[]).set(i64::try_from(size).unwrap_or(i64::MAX));
+        metrics.gauge(&family::AUDIT_PUBLISHING, &[]).set(1);
+        let published = RwLock::new(published.map(Arc::new));
         Arc::new(Self {
             store,
             notary,
@@ -189,7 +193,7 @@ fn published_before(notary: &Notary, export: Option<&Export>, witnesses: &Witnes
     match export {
         Some(export) => {
             let note = export.checkpoint().ok().flatten()?;
-            let checkpoint = Checkpoint::parse(&Note::parse(note.as_bytes()).ok()?.text).ok()?;
+            let checkpoint = Note::parse(note.as_bytes()).ok()?.checkpoint().ok()?;
             (checkpoint.size <= last.size).then_some(Signed { size: checkpoint.size, root: checkpoint.root, note })
         }
         None => Some(last).filter(|_| witnesses.is_empty()),

@@ -21,9 +21,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use identity::with_causes;
 use std::time::Duration;
 use tlog::witness::{ANSWER_MAX, SIZE_TYPE, cosignature, encode_request, is_plausible, parse_size_answer};
-use tlog::{Checkpoint, Hash, Note, NoteError, Verifier};
+use tlog::{Hash, Note, NoteError, Verifier};
 
 /// Longest that a witness may take for its cosignature, with everything that is asked for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -174,13 +175,13 @@ impl WitnessClient {
         known: u64,
         proof: &(impl Fn(u64, u64) -> Option<Vec<Hash>> + Sync),
     ) -> Result<String, WitnessError> {
-        let text = Note::parse(note.as_bytes()).map_err(WitnessError::NotACheckpoint)?.text;
-        let size = Checkpoint::parse(&text).map_err(WitnessError::NotACheckpoint)?.size;
+        let parsed = Note::parse(note.as_bytes()).map_err(WitnessError::NotACheckpoint)?;
+        let size = parsed.checkpoint().map_err(WitnessError::NotACheckpoint)?.size;
         let mut old = known.min(size);
         for _ in 0..REQUESTS_MAX {
             let proof = proof(old, size).ok_or(WitnessError::NoProof { old, new: size })?;
             match self.ask(encode_request(old, &proof, note)).await? {
-                Answered::Cosignature(answer) => return self.believe(&text, &answer),
+                Answered::Cosignature(answer) => return self.believe(&parsed.text, &answer),
                 Answered::Inconsistent => return Err(WitnessError::Forked { size: old }),
                 Answered::Size(told) if told > size => return Err(WitnessError::Ahead { size: told }),
                 // Started from its own size and told the same: it is the root that is another.
@@ -227,15 +228,4 @@ impl WitnessClient {
 
 fn is_size(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == SIZE_TYPE.as_bytes())
-}
-
-/// The library's top-level message says little: `client error (Connect)`.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -12,12 +12,13 @@
 //! made anew: a witness that forgets what it cosigned would cosign a second history. Each file of a log bears the witness's
 //! own signature, so no damage passes. An old copy of the whole folder does: nothing in it can tell that it is old.
 
+use audit_store::notary::replace_file;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proxy_core::SecretBytes;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use tlog::witness::{Known, REQUEST_MAX};
@@ -190,7 +191,7 @@ impl Folder {
 fn parse_known(note: &[u8], origin: &str, witness: &Signer) -> Result<Known, &'static str> {
     let note = Note::parse(note).map_err(|_| "it is not a signed note")?;
     note.verify(std::slice::from_ref(witness.verifier())).map_err(|_| "this witness has not signed it so")?;
-    let checkpoint = Checkpoint::parse(&note.text).map_err(|_| "it is not a checkpoint")?;
+    let checkpoint = note.checkpoint().map_err(|_| "it is not a checkpoint")?;
     if checkpoint.origin != origin {
         return Err("it is of another log");
     }
@@ -236,14 +237,9 @@ fn read(path: &Path) -> Result<Vec<u8>, FolderError> {
     Ok(content)
 }
 
-/// Replaces a file, whole or not at all; when it returns, the disk has it.
+/// Replaces a file, for its owner alone.
 pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("tmp");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    replace_file(path, content, 0o600)
 }
 
 fn sync_dir(path: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tlog::{Checkpoint, Hash, Note};
+use tlog::{Hash, Note};
 
 /// How long the others are waited for once enough witnesses have cosigned: who is slow is not to hold up the log, and who is
 /// a little slower is not to be left out.
@@ -126,7 +126,7 @@ impl Asked {
         let answer = self.client.cosign(note, self.known.load(Ordering::Relaxed), proof).await;
         if answer.is_ok()
             && let Ok(note) = Note::parse(note.as_bytes())
-            && let Ok(checkpoint) = Checkpoint::parse(&note.text)
+            && let Ok(checkpoint) = note.checkpoint()
         {
             self.known.store(checkpoint.size, Ordering::Relaxed);
         }

@@ -5,14 +5,12 @@
 
 use super::memory::{Answer, Witness};
 use super::seconds;
-use crate::admin::server::accept_all;
+use crate::admin::server::{HttpLimits, accept_all, serve_http};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -90,17 +88,8 @@ where
         let witness = Arc::clone(&witness);
         async move { Ok::<_, Infallible>(respond(answer(witness, request, timeouts.body).await)) }
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(timeouts.head).max_buf_size(HEAD_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        _ = &mut connection => {}
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(STOP_TIMEOUT, connection).await;
-        }
-    }
+    let limits = HttpLimits { head: timeouts.head, head_max: HEAD_MAX, grace: STOP_TIMEOUT };
+    serve_http(stream, service, limits, stop).await;
 }
 
 fn respond(answer: Answer) -> Response<Full<Bytes>> {

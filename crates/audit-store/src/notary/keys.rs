@@ -254,7 +254,8 @@ impl Keys {
         let (pair, signer) = make_pair(&self.stored.origin, self.sealing.as_ref())?;
         let endorsement = self.sign(&endorsed_text(&self.stored.origin, signer.verifier()));
         self.stored.next = Some(Next { pair, endorsement, by: by.to_owned() });
-        self.save()?;
+        // A key that is not kept must not get into the log: nobody could sign with it after the next start.
+        self.save().inspect_err(|_| self.stored.next = None)?;
         self.next_entry().ok_or(KeyError::Crypto)
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Two logs must never bear one name. A log that has fewer entries than its last checkpoint, or others, was restored from a
 //! backup or changed; one whose folder was made at another time was copied. Either is refused until an operator decides:
-//! [`Notary::continue_here`] where nothing was lost, and otherwise a new log ([`set_aside`]).
+//! [`Opening::moved`] where nothing was lost, and otherwise a new log ([`set_aside`]).
 //!
 //! What this cannot see (everything was put back to an earlier state together, disk and all) a witness sees, and whoever
 //! compares with what was shipped.
@@ -84,6 +84,9 @@ pub enum NotaryError {
         "the log's first {0} entries are not those that were signed: they were altered. `sallyport audit verify` says where; begin a new log with `sallyport audit new-log`"
     )]
     Altered(u64),
+    /// A key that is to follow is in the log, and could not be put to use.
+    #[error("the log names a new key that could not be put to use: run `sallyport audit key rotate` again")]
+    KeyPending,
     /// The store's folder is another than before.
     #[error(
         "the log was copied or restored: its folder is not the one that was last written to. If this is its only copy, and none of it is lost, go on with `sallyport audit continue`; otherwise begin a new log with `sallyport audit new-log`"
@@ -115,44 +118,29 @@ struct State {
     last: Option<Signed>,
 }
 
+/// What a notary begins with.
+#[derive(Debug, Clone)]
+pub struct Opening<'a> {
+    /// Where its key and its last checkpoint are.
+    pub folder: &'a Path,
+    /// What the key's file is sealed with.
+    pub sealing: Option<SecretBytes>,
+    /// Whom the entry of a new key names.
+    pub by: &'a str,
+    /// When that is.
+    pub now: Timestamp,
+    /// The log was copied, and an operator says that this is the only copy: never [`NotaryError::Copied`]. The caller records
+    /// that.
+    pub moved: bool,
+}
+
 impl Notary {
-    /// Begins to sign for `store`, with the key in `folder`; makes one for a log that has none, which is then its next entry.
-    /// `sealing` is the secret that the key's file is sealed with; `by` whom the entry names.
+    /// Begins to sign for `store`; makes a key for a log that has none, which is then its next entry.
     ///
     /// # Errors
     /// [`NotaryError`]: nothing may be appended before an operator has decided.
-    pub fn open(
-        store: Arc<AuditStore>,
-        folder: &Path,
-        sealing: Option<SecretBytes>,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<Self, NotaryError> {
-        Self::start(store, folder, sealing, by, now, false)
-    }
-
-    /// The same for a log that was copied, of which an operator says that this is the only copy. The caller records that.
-    ///
-    /// # Errors
-    /// [`NotaryError`]; never [`NotaryError::Copied`].
-    pub fn continue_here(
-        store: Arc<AuditStore>,
-        folder: &Path,
-        sealing: Option<SecretBytes>,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<Self, NotaryError> {
-        Self::start(store, folder, sealing, by, now, true)
-    }
-
-    fn start(
-        store: Arc<AuditStore>,
-        folder: &Path,
-        sealing: Option<SecretBytes>,
-        by: &str,
-        now: Timestamp,
-        moved: bool,
-    ) -> Result<Self, NotaryError> {
+    pub fn open(store: Arc<AuditStore>, opening: Opening<'_>) -> Result<Self, NotaryError> {
+        let Opening { folder, sealing, by, now, moved } = opening;
         let origin = origin(&store.log_id());
         let path = folder.join(KEY_FILE);
         let mut keys = match Keys::open(&path, &origin, sealing.clone())? {
@@ -205,6 +193,10 @@ impl Notary {
     pub fn sign(&self) -> Result<Option<Signed>, NotaryError> {
         // Held while signing: a key that is replaced meanwhile signs nothing any more.
         let mut state = self.state.lock();
+        // What its entry is in, that key alone signs.
+        if state.keys.next_entry().is_some() {
+            return Err(NotaryError::KeyPending);
+        }
         let head = self.store.tree_head()?;
         if state.last.as_ref().is_some_and(|last| last.size == head.size) {
             return Ok(None);
@@ -285,7 +277,7 @@ fn last_checkpoint(path: &Path, origin: &str, keys: &[Verifier]) -> Result<Optio
     let read = || {
         let note = Note::parse(&content)?;
         note.verify(keys)?;
-        let checkpoint = Checkpoint::parse(&note.text)?;
+        let checkpoint = note.checkpoint()?;
         if checkpoint.origin == origin { Ok(checkpoint) } else { Err(NoteError::Malformed("it is another log's")) }
     };
     let checkpoint = read().map_err(|error| NotaryError::Checkpoint(path.to_owned(), error))?;
@@ -334,7 +326,7 @@ pub fn set_aside(dir: &Path, folder: &Path, export: &Path) -> Result<SetAside, N
     let to = (1..1_000).map(named).find(|path| !path.exists());
     let to = to.ok_or_else(|| NotaryError::File(dir.to_owned(), "too many closed logs are beside it".to_owned()))?;
     let content = file::read(&folder.join(CHECKPOINT_FILE)).ok().flatten();
-    let checkpoint = content.and_then(|content| Checkpoint::parse(&Note::parse(&content).ok()?.text).ok());
+    let checkpoint = content.and_then(|content| Note::parse(&content).ok()?.checkpoint().ok());
     let moved = |from: &Path, to: &Path| match std::fs::rename(from, to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(NotaryError::File(from.to_owned(), error.to_string())),
         Ok(()) | Err(_) => Ok(()),

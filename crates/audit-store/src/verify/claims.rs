@@ -27,7 +27,7 @@ impl Claims {
         let (mut claims, mut unreadable) = (Vec::new(), Vec::new());
         let read = |text: &str, last: bool| {
             let note = Note::parse(text.as_bytes())?;
-            let checkpoint = Checkpoint::parse(&note.text)?;
+            let checkpoint = note.checkpoint()?;
             Ok::<_, NoteError>(Claim { note, checkpoint, last })
         };
         for (text, is_last) in last.map(|text| (text, true)).into_iter().chain(earlier.iter().map(|text| (&**text, false))) {

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use proxy_core::StoreError;
 use tlog::merkle::Hash;
 use tlog::tile::{Content, HEIGHT, Tile, WIDTH};
-use tlog::{Checkpoint, Node, Note};
+use tlog::{Node, Note};
 
 /// Files beside the bundle that is read.
 struct Files<'b> {
@@ -62,7 +62,7 @@ pub fn published(blobs: &dyn Blobs, expected: &Expected, mut progress: impl FnMu
         Some(given) => Some(given.clone()),
         None => blobs.get("checkpoint")?.map(|note| String::from_utf8_lossy(&note).into_owned()),
     };
-    let size = own.as_deref().and_then(|note| Checkpoint::parse(&Note::parse(note.as_bytes()).ok()?.text).ok());
+    let size = own.as_deref().and_then(|note| Note::parse(note.as_bytes()).ok()?.checkpoint().ok());
     let size = size.map_or(0, |checkpoint| checkpoint.size);
     let claims = Claims::read(own.as_deref(), &expected.earlier);
     let files = Files { blobs, size, payloads: HashMap::new(), tiles: HashMap::new() };

@@ -2,7 +2,7 @@
 
 use super::super::auth::{Peer, require};
 use super::super::{AdminState, ApiError, Role};
-use crate::evidence::{KeepError, Redaction, hold_value};
+use crate::evidence::{Hold, KeepError, Redaction};
 use crate::log::find_session;
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -81,7 +81,7 @@ pub(super) async fn holds(
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
-    Ok(Json(json!({ "holds": state.keeper.holds().iter().map(hold_value).collect::<Vec<_>>() })))
+    Ok(Json(json!({ "holds": state.keeper.holds() })))
 }
 
 /// `POST /api/v1/audit/holds`.
@@ -90,14 +90,14 @@ pub(super) async fn hold(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Json(request): Json<HoldRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Hold>, ApiError> {
     let by = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?.id();
     let reason = reason(&request.reason)?;
     let hold = work(&state, move |state| {
         let session = request.session.map(|id| find_session(&state.log, &id)).transpose()?;
         Ok(state.keeper.hold(&by, reason, session, request.connection, now())?)
     });
-    Ok(Json(hold_value(&hold.await?)))
+    Ok(Json(hold.await?))
 }
 
 /// `POST /api/v1/audit/holds/{id}/release`.
@@ -107,11 +107,11 @@ pub(super) async fn release(
     headers: HeaderMap,
     Path(id): Path<String>,
     Json(request): Json<ReleaseRequest>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Hold>, ApiError> {
     let by = require(&state, &peer, &headers, &[Role::Admin]).await?.id();
     let reason = reason(&request.reason)?;
     let hold = work(&state, move |state| Ok(state.keeper.release(&by, &id, reason, now())?));
-    Ok(Json(hold_value(&hold.await?)))
+    Ok(Json(hold.await?))
 }
 
 /// `POST /api/v1/audit/redact`.
