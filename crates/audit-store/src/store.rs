@@ -223,6 +223,12 @@ impl AuditStore {
         Reader::primary(Arc::clone(&self.shared))
     }
 
+    /// Entries that are known to be on the disk: no power loss takes them away, or gives their numbers to others.
+    #[must_use]
+    pub fn synced(&self) -> u64 {
+        self.shared.group.synced().min(self.shared.end())
+    }
+
     /// How the store stands.
     #[must_use]
     pub fn health(&self) -> Health {

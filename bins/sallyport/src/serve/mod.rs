@@ -133,7 +133,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     let board = ApprovalBoard::new(config.limits.held_max);
     let stop = CancellationToken::new();
     start_admin(&gateway, &board, &stop)?;
-    let streams = Streams::open(&config, &gateway.store.reader(), |event| gateway.record(event))?;
+    let streams = Streams::open(&config, &gateway.store, |event| gateway.record(event))?;
     let workers = start_workers(&gateway, &board)?;
     for (listener, address) in postgres_listeners(&config).zip(&workers.addresses) {
         let shown = match address {

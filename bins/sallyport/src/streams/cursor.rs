@@ -6,9 +6,8 @@ use audit_store::Reader;
 use proxy_core::StoreError;
 use proxy_io::clock::now;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Why a cursor cannot be used.
@@ -76,7 +75,7 @@ impl Cursor {
                     state = fresh(0);
                 }
                 if state.next > end {
-                    // A power loss took the end of the log after it was sent; its indices are given again.
+                    // Entries are sent when the disk has them: this one lied, or somebody has cut the log.
                     tracing::error!(stream = name, next = state.next, end, "the log is shorter than what was sent of it");
                     state = State { resend_from: end, ..fresh(end) };
                 }
@@ -121,12 +120,7 @@ impl Cursor {
         self.state.updated = show_time(now());
         let text =
             serde_json::to_vec_pretty(&self.state).map_err(|error| CursorError::Damaged(self.file.clone(), error.to_string()))?;
-        let fresh = self.file.with_extension("json.new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(failed)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&fresh, &self.file).map_err(failed)?;
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        audit_store::notary::replace_file(&self.file, &text, 0o600).map_err(failed)
     }
 }
 

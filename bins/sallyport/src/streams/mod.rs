@@ -26,7 +26,7 @@ mod syslog;
 use crate::cli::Failure;
 use crate::config::{Config, Stream};
 use crate::metrics::Metrics;
-use audit_store::Reader;
+use audit_store::AuditStore;
 use cursor::Cursor;
 use proxy_core::StoreError;
 use proxy_core::record::Event;
@@ -73,17 +73,17 @@ impl Streams {
     /// A CA file, a header's secret or a cursor cannot be read, or the log does not accept the record.
     pub(crate) fn open(
         config: &Config,
-        reader: &Reader,
+        store: &Arc<AuditStore>,
         record: impl Fn(Event) -> Result<(), StoreError>,
     ) -> Result<Self, Failure> {
         let mut pumps = Vec::new();
         for stream in &config.streams {
             let failed = |why: String| Failure::finding(format!("stream {:?}: {why}", stream.name));
-            let cursor = Cursor::open(&config.stream_cursor(&stream.name), stream, reader).map_err(|e| failed(e.to_string()))?;
+            let cursor = Cursor::open(&config.stream_cursor(&stream.name), stream, &store.reader()).map_err(|e| failed(e.to_string()))?;
             let sink = sink::Sink::new(stream).map_err(failed)?;
             let query = format!("entries from {} on, as {}, to {}", cursor.position(), stream.format, stream.to);
             record(Event::LogRead { by: format!("stream {}", stream.name), query }).map_err(|error| failed(error.to_string()))?;
-            pumps.push(Pump::new(stream, cursor, sink, reader.clone()).map_err(|error| failed(error.to_string()))?);
+            pumps.push(Pump::new(stream, cursor, sink, Arc::clone(store)).map_err(|error| failed(error.to_string()))?);
         }
         Ok(Self(pumps))
     }

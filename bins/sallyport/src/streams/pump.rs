@@ -7,10 +7,11 @@ use super::{POLL, RETRY, SEND_TIMEOUT};
 use crate::config::Stream;
 use crate::metrics::{Counter, Gauge, Metrics, family};
 use audit_export::{ExportError, LogInfo};
-use audit_store::Reader;
+use audit_store::{AuditStore, Reader};
 use proxy_core::{StoreError, Timestamp};
 use proxy_io::clock::now;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +86,7 @@ impl Backoff {
 /// One stream.
 pub(super) struct Pump {
     name: String,
+    store: Arc<AuditStore>,
     reader: Reader,
     /// Gone while a batch is being read.
     source: Option<Source>,
@@ -102,7 +104,8 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    pub(super) fn new(stream: &Stream, cursor: Cursor, mut sink: Sink, reader: Reader) -> Result<Self, StoreError> {
+    pub(super) fn new(stream: &Stream, cursor: Cursor, mut sink: Sink, store: Arc<AuditStore>) -> Result<Self, StoreError> {
+        let reader = store.reader();
         let id = format!("{:032x}", u128::from_be_bytes(reader.log_id()?));
         match &mut sink {
             Sink::Syslog(syslog) => syslog.of_log(&id),
@@ -115,6 +118,7 @@ impl Pump {
             name: stream.name.clone(),
             source: Some(Source::new(stream, &log, reader.clone())),
             reader,
+            store,
             position: cursor.position(),
             acknowledged: cursor.position(),
             resend_from: cursor.resend_from(),
@@ -157,14 +161,14 @@ impl Pump {
     }
 
     fn show_lag(&self, meters: &Meters) {
-        let Ok(end) = self.reader.len() else { return };
-        let entries = end.saturating_sub(self.acknowledged);
+        let entries = self.store.synced().saturating_sub(self.acknowledged);
         meters.lag(entries, self.oldest.filter(|_| entries > 0));
     }
 
     /// One batch, if there is one; how long to wait before the next.
     async fn turn(&mut self, meters: &Meters) -> Duration {
-        let Ok(end) = self.reader.len() else { return POLL };
+        // What a power loss could still take away is not sent: its numbers would be given to others.
+        let end = self.store.synced();
         if self.position >= end && self.acknowledged >= end {
             self.oldest = None;
             return POLL;
@@ -177,7 +181,7 @@ impl Pump {
             }
             Err(error) => return self.failed(&error, meters).await,
         }
-        let batch = match self.read().await {
+        let batch = match self.read(end).await {
             Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(stream = self.name, %error, "the log cannot be read for a stream");
@@ -199,11 +203,11 @@ impl Pump {
         Duration::ZERO
     }
 
-    async fn read(&mut self) -> Result<Batch, ExportError> {
+    async fn read(&mut self, end: u64) -> Result<Batch, ExportError> {
         let gone = || StoreError::Io("the thread that reads for a stream did not end well".to_owned());
         let (Some(mut source), position) = (self.source.take(), self.position) else { return Err(gone().into()) };
         let read = tokio::task::spawn_blocking(move || {
-            let batch = source.batch(position);
+            let batch = source.batch(position, end);
             (source, batch)
         });
         let (source, batch) = read.await.map_err(|_| gone())?;
