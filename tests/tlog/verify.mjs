@@ -407,8 +407,8 @@ function readDestroyed(dir, size) {
   } catch (error) {
     if (!(error instanceof TooMany)) throw error;
   }
-  return found.map(({ first = 0, next = 0, connection, ...of }) => (
-    { first, next, connection, kinds: of.kinds?.list, fields: of.fields?.list }));
+  return found.map(({ first = 0, next = 0, connection, contents = 0, ...of }) => (
+    { first, next, connection, contents, kinds: of.kinds?.list, fields: of.fields?.list, alone: 0 }));
 }
 
 /** `session.connection` is undefined where it is not known any more: it is not checked then. */
@@ -418,6 +418,13 @@ function speaksOf(record, index, kind, field, session) {
   return record.connection === undefined || (session !== undefined && [undefined, record.connection].includes(session.connection));
 }
 
+/** Counts a content that is missing, of which these records speak. */
+function charge(records, total) {
+  if (records.length === 1) records[0].alone++;
+  if (records.length > 0) total.missing++;
+  return records.length > 0;
+}
+
 // ---- All of it.
 
 class Verifier {
@@ -425,6 +432,7 @@ class Verifier {
   sessions = new Map();
   gone = 0; // entries that were destroyed, so far
   counts = { payloads: 0, withheld: 0 };
+  missing = { entries: { missing: 0 }, fields: { missing: 0 } };
 
   run(dir, known, earlier, findings) {
     this.findings = findings;
@@ -440,6 +448,7 @@ class Verifier {
       this.entry(raw);
       this.reached();
     }
+    this.excess();
     for (const c of this.checkpoints) if (c.signer) findings.at(c.place, () => checkSigned(c, c.signer, this.keys));
     const unknown = known.filter((key) => !this.keys.some(({ text }) => text === key));
     for (const key of unknown) findings.add('key', `not one of the log's: ${key}`);
@@ -478,8 +487,8 @@ class Verifier {
     this.tree.add(this.tree.published(0, index) ?? Buffer.alloc(32));
     if (!leaf) return; // said of its bundle
     this.gone++;
-    const explained = this.destroyed.some(({ first, next, fields }) => !fields && first <= index && index < next);
-    if (!explained) this.findings.add(index, 'it is not there, and no entry says that it was destroyed');
+    const speaking = this.destroyed.filter(({ first, next, fields }) => !fields && first <= index && index < next);
+    if (!charge(speaking, this.missing.entries)) this.findings.add(index, 'it is not there, and no entry says that it was destroyed');
     if (records.length > 0) this.findings.add(index, 'a payload that no leaf speaks of');
   }
 
@@ -488,8 +497,19 @@ class Verifier {
     this.counts.withheld += missing.length;
     for (const field of missing) {
       const may = !['log_key', 'destroyed'].includes(name);
-      const explained = may && this.destroyed.some((record) => speaksOf(record, index, name, field, session));
-      if (!explained) this.findings.add(index, `payload of ${field}: it is not there, and no entry says that it was destroyed`);
+      const speaking = may ? this.destroyed.filter((record) => speaksOf(record, index, name, field, session)) : [];
+      if (!charge(speaking, this.missing.fields)) this.findings.add(index, `payload of ${field}: it is not there, and no entry says that it was destroyed`);
+    }
+  }
+
+  excess() { // step 7: no more may be missing than was said
+    for (const { first, next, contents, alone } of this.destroyed) {
+      if (alone > Number(contents)) this.findings.add('destroyed', `${contents} of ${first} to ${next}, and ${alone} are missing`);
+    }
+    for (const [what, { missing }] of Object.entries(this.missing)) {
+      const said = this.destroyed.filter(({ fields }) => !fields === (what === 'entries'));
+      const sum = said.reduce((total, { contents }) => total + Number(contents), 0);
+      if (missing > sum) this.findings.add('destroyed', `${sum} ${what} in all, and ${missing} are missing`);
     }
   }
 

@@ -142,12 +142,14 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_format_version(6);
-    // Larger blocks compress better; entries are mostly read in order. Of what is found by, single values are read, of up
-    // to 4 KiB.
+    // Larger blocks compress better; entries are mostly read in order. What is kept beside them is long, and much like what
+    // came before it: only within one block can compression use that. Of what is found by, single values are read, of up to
+    // 4 KiB.
     table.set_block_size(match family {
         Family::Entries => 32 << 10,
+        Family::Payload => 64 << 10,
         Family::Find => 4 << 10,
-        Family::Meta | Family::Payload | Family::Tree | Family::Sessions | Family::BySession => 16 << 10,
+        Family::Meta | Family::Tree | Family::Sessions | Family::BySession => 16 << 10,
     });
     let mut rocks = RocksOptions::default();
     // The log grows at its end, so files never overlap and compaction moves them without rewriting. Hence
@@ -161,9 +163,9 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
     match family {
         Family::Entries => rocks.set_target_file_size_base(64 << 20),
         Family::Payload => {
-            // Long values are written once, into files of their own, and collected when they were deleted.
+            // The longest values are written once, into files of their own, and collected when they were deleted.
             rocks.set_enable_blob_files(true);
-            rocks.set_min_blob_size(4_096);
+            rocks.set_min_blob_size(32 << 10);
             rocks.set_blob_compression_type(DBCompressionType::Zstd);
             rocks.set_enable_blob_gc(true);
             rocks.set_blob_gc_age_cutoff(1.0);

@@ -653,6 +653,41 @@ mod destroyed {
     }
 
     #[test]
+    fn more_that_was_taken_out_under_a_record_is_found() {
+        let mut made = make();
+        // The rule destroys requests of some sessions; an attacker, one of another in the same range.
+        let two = Selection { kinds: vec![EventKind::Request], held_sessions: vec![session(3)], ..selection() };
+        let contents = destroy(&mut made, &two);
+        assert!(verify_folder(&made, &made.expected()).holds());
+        let mut emptied = None;
+        change(&file(&made, "tile/entries/001"), |bundle| {
+            let places = places(bundle);
+            let at = places.iter().rposition(|place| place.len() > 2).unwrap();
+            emptied = Some(at);
+            bundle.splice(places[at].clone(), [0, 0]);
+        });
+        assert!(emptied.is_some());
+        let what =
+            format!("it says that {contents} contents were destroyed, and of what it speaks of, {} are not there", contents + 1);
+        found(&verify_folder(&made, &made.expected()), &what);
+        // Two records that overlap: all of what they say is what may be missing.
+        let mut made = make();
+        let of = |held: u64| Selection {
+            kinds: vec![EventKind::Request],
+            held_sessions: vec![session(held), session(2)],
+            ..selection()
+        };
+        let contents = destroy(&mut made, &of(3)) + destroy(&mut made, &of(1));
+        assert!(verify_folder(&made, &made.expected()).holds());
+        change(&file(&made, "tile/entries/001"), |bundle| {
+            let places = places(bundle);
+            let at = places.iter().rposition(|place| place.len() > 2).unwrap();
+            bundle.splice(places[at].clone(), [0, 0]);
+        });
+        found(&verify_folder(&made, &made.expected()), &format!("{contents} entries are said to have been destroyed, and"));
+    }
+
+    #[test]
     fn the_space_of_what_was_destroyed_is_given_back() {
         let dir = tempfile::tempdir().unwrap();
         let store = AuditStore::open(dir.path().join("audit"), options()).unwrap();

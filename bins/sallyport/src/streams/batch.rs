@@ -103,7 +103,8 @@ impl Source {
     /// The next entries from `from` on and before `end`, as many as are sent at once.
     pub(super) fn batch(&mut self, from: u64, end: u64) -> Result<Batch, ExportError> {
         let page = self.reader.tail(from, &self.filter, BATCH_ENTRIES)?;
-        let mut batch = Batch { items: Vec::new(), next: page.next.unwrap_or(end).clamp(from, end.max(from)), missing: 0, withheld: 0 };
+        let mut batch =
+            Batch { items: Vec::new(), next: page.next.unwrap_or(end).clamp(from, end.max(from)), missing: 0, withheld: 0 };
         let (mut expected, mut bytes) = (from, 0);
         for stored in page.items {
             if stored.index >= end {

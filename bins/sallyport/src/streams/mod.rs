@@ -79,7 +79,8 @@ impl Streams {
         let mut pumps = Vec::new();
         for stream in &config.streams {
             let failed = |why: String| Failure::finding(format!("stream {:?}: {why}", stream.name));
-            let cursor = Cursor::open(&config.stream_cursor(&stream.name), stream, &store.reader()).map_err(|e| failed(e.to_string()))?;
+            let cursor =
+                Cursor::open(&config.stream_cursor(&stream.name), stream, &store.reader()).map_err(|e| failed(e.to_string()))?;
             let sink = sink::Sink::new(stream).map_err(failed)?;
             let query = format!("entries from {} on, as {}, to {}", cursor.position(), stream.format, stream.to);
             record(Event::LogRead { by: format!("stream {}", stream.name), query }).map_err(|error| failed(error.to_string()))?;

@@ -106,7 +106,11 @@ impl<'p, B: Beside> Check<'p, B> {
 
     /// There are no more entries, and there should be those before `to`.
     pub(super) fn end(&mut self, to: u64) {
-        if !self.again {
+        if self.again {
+            for (index, what) in self.explained.excess() {
+                self.finding(index, None, what);
+            }
+        } else {
             self.missing(to);
         }
         self.expected = to;
@@ -202,7 +206,7 @@ impl<'p, B: Beside> Check<'p, B> {
                             self.finding(index, None, what);
                         }
                     }
-                    Event::Destroyed(destroyed) => self.explained.add(destroyed),
+                    Event::Destroyed(destroyed) => self.explained.add(index, destroyed),
                     _ => {}
                 }
             }
