@@ -96,9 +96,9 @@ impl Db {
         if self.get(Family::Meta, LOG_ID_KEY)?.is_none() {
             return Ok(true);
         }
-        let Some(found) = journal::read(self.db.path(), &self.log_id()?)? else { return Ok(false) };
-        self.journal_synced = found.synced;
         let end = log::end(self)?;
+        let Some(found) = journal::read(self.db.path(), &self.log_id()?, end)? else { return Ok(false) };
+        self.journal_synced = found.synced;
         let entries = found.entries_from(end);
         self.tail = found.run(end)?;
         self.behind = entries - (self.tail.end().unwrap_or(end) - end);

@@ -396,8 +396,8 @@ struct Record {
 }
 
 impl Record {
-    /// The record at the beginning of `bytes`, if there is one.
-    fn read(Secret { salt, mark }: Secret, bytes: &[u8]) -> Option<Self> {
+    /// The record at the beginning of `bytes`, if there is one. Of one that ends before `from`, the body is not looked at.
+    fn read(Secret { salt, mark }: Secret, bytes: &[u8], from: u64) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD>()?;
         let number = |at: usize| head.get(at..at + 4).and_then(|n| n.try_into().ok()).map_or(0, u32::from_be_bytes);
         let long = |at: usize| head.get(at..at + 8).and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes);
@@ -406,10 +406,12 @@ impl Record {
         }
         let body = rest.get(..number(16) as usize)?;
         let (count, first) = (number(20), long(24));
-        if count == 0 || first.checked_add(u64::from(count)).is_none() || number(12) != checksum(salt, body) {
+        let end = first.checked_add(u64::from(count)).filter(|_| count > 0)?;
+        let length = (RECORD_HEAD + body.len()).next_multiple_of(ALIGN);
+        let body = if end <= from { &[] } else { body };
+        if end > from && number(12) != checksum(salt, body) {
             return None;
         }
-        let length = (RECORD_HEAD + body.len()).next_multiple_of(ALIGN);
         Some(Self { first, count, leaves: number(40) as usize, synced: long(32), body: body.to_vec(), length })
     }
 
@@ -462,11 +464,12 @@ pub(crate) fn heads(dir: &Path) -> Result<[Vec<u8>; 2], StoreError> {
     Ok([head(0)?, head(1)?])
 }
 
-/// Reads the journal in `dir`, of the log with that id. It may be written to meanwhile: `None`, if a half was begun anew.
+/// Reads what the journal in `dir`, of the log with that id, has from the entry `from` on. It may be written to meanwhile:
+/// `None`, if a half was begun anew.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`]: a head is damaged, or of another log. [`StoreError::Io`].
-pub(crate) fn read(dir: &Path, log_id: &[u8; 16]) -> Result<Option<Found>, StoreError> {
+pub(crate) fn read(dir: &Path, log_id: &[u8; 16], from: u64) -> Result<Option<Found>, StoreError> {
     let mut found = Found::default();
     for half in 0..2 {
         let path = path(dir, half);
@@ -484,12 +487,14 @@ pub(crate) fn read(dir: &Path, log_id: &[u8; 16]) -> Result<Option<Found>, Store
         let mut at = RECORDS_AT;
         while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() > RECORD_HEAD) {
             // Behind one that does not hold, each place is looked at: a power loss may leave later ones.
-            match Record::read(secret, rest) {
+            match Record::read(secret, rest, from) {
                 None => at += ALIGN,
                 Some(record) => {
                     at += record.length;
                     found.synced = found.synced.max(record.synced);
-                    found.records.push(record);
+                    if record.end() > from {
+                        found.records.push(record);
+                    }
                 }
             }
         }
