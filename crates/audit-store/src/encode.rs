@@ -75,7 +75,7 @@ pub(crate) fn encode_repeated(
 }
 
 /// Whether payloads of entries of this kind may be sealed. What every verifier needs is not: keys, and what was destroyed.
-fn may_be_sealed(kind: EventKind) -> bool {
+pub(crate) fn may_be_sealed(kind: EventKind) -> bool {
     !matches!(kind, EventKind::LogKey | EventKind::Destroyed)
 }
 

@@ -6,7 +6,7 @@ use crate::admin::client::ClientError;
 use crate::admin::local_caller;
 use crate::config::{Config, SecretRef};
 use crate::evidence::{self, PayloadKeyError, PayloadKeyFile, payload_key_file, read_payload_keys};
-use crate::secrets::{Services, prepare};
+use crate::secrets::{SecretServices, prepare};
 use audit_store::{AuditStore, Notary, PayloadKeys};
 use proxy_core::record::{Entry, Event};
 use proxy_core::{Store, StoreError};
@@ -58,8 +58,8 @@ pub(crate) fn private_folders(config: &Config) -> Result<(), Failure> {
 }
 
 /// The services that secrets and keys are at.
-pub(crate) fn services(config: &Config) -> Result<Arc<Services>, Failure> {
-    Services::new(config).map_err(|error| Failure::finding(format!("secrets cannot be fetched: {error}")))
+pub(crate) fn services(config: &Config) -> Result<Arc<SecretServices>, Failure> {
+    SecretServices::new(config).map_err(|error| Failure::finding(format!("secrets cannot be fetched: {error}")))
 }
 
 /// The keys in the way of the log.

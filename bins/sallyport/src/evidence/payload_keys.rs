@@ -10,7 +10,7 @@
 
 use crate::config::units::show_time;
 use crate::config::{Config, SecretRef, WrapSource};
-use crate::secrets::{FetchError, Services};
+use crate::secrets::{FetchError, SecretServices};
 use audit_store::notary::replace_file;
 use audit_store::{AuditStore, KEY_LENGTH, KeyId, PayloadKeys};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
@@ -108,7 +108,7 @@ pub fn payload_key_file(config: &Config) -> PathBuf {
 ///
 /// # Errors
 /// [`PayloadKeyError`].
-pub async fn read_payload_keys(path: &Path, services: &Services) -> Result<Option<PayloadKeys>, PayloadKeyError> {
+pub async fn read_payload_keys(path: &Path, services: &SecretServices) -> Result<Option<PayloadKeys>, PayloadKeyError> {
     match read(path)? {
         Some(stored) => unlock(&stored, path, services).await.map(Some),
         None => Ok(None),
@@ -119,7 +119,7 @@ pub async fn read_payload_keys(path: &Path, services: &Services) -> Result<Optio
 ///
 /// # Errors
 /// [`PayloadKeyError`].
-pub async fn try_source(config: &Config, source: &WrapSource, services: &Services) -> Result<usize, PayloadKeyError> {
+pub async fn try_source(config: &Config, source: &WrapSource, services: &SecretServices) -> Result<usize, PayloadKeyError> {
     make(source, services, "check").await?;
     let keys = read_payload_keys(&payload_key_file(config), services).await?;
     Ok(keys.map_or(0, |keys| keys.ids().len()))
@@ -130,7 +130,7 @@ impl PayloadKeyFile {
     ///
     /// # Errors
     /// [`PayloadKeyError`]: nothing must be recorded then.
-    pub async fn open(config: &Config, services: &Services, by: &str) -> Result<Option<Self>, PayloadKeyError> {
+    pub async fn open(config: &Config, services: &SecretServices, by: &str) -> Result<Option<Self>, PayloadKeyError> {
         let path = payload_key_file(config);
         match (read(&path)?, &config.audit.payload_key) {
             (None, None) => Ok(None),
@@ -159,7 +159,7 @@ impl PayloadKeyFile {
     ///
     /// # Errors
     /// [`PayloadKeyError`]: the one before stays in use.
-    pub async fn rotate(&mut self, source: &WrapSource, services: &Services, by: &str) -> Result<KeyId, PayloadKeyError> {
+    pub async fn rotate(&mut self, source: &WrapSource, services: &SecretServices, by: &str) -> Result<KeyId, PayloadKeyError> {
         if self.stored.keys.len() >= KEYS_MAX {
             return Err(PayloadKeyError::TooMany);
         }
@@ -176,7 +176,7 @@ impl PayloadKeyFile {
     ///
     /// # Errors
     /// [`PayloadKeyError`]: all stay as they were.
-    pub async fn rewrap(&mut self, source: &WrapSource, services: &Services) -> Result<usize, PayloadKeyError> {
+    pub async fn rewrap(&mut self, source: &WrapSource, services: &SecretServices) -> Result<usize, PayloadKeyError> {
         let mut next = self.stored.clone();
         for stored in &mut next.keys {
             let key = unwrap(stored, &self.path, services).await?;
@@ -220,7 +220,7 @@ impl PayloadKeyFile {
 /// Why not, in words.
 pub async fn change_payload_keys(
     config: &Config,
-    services: &Services,
+    services: &SecretServices,
     keys: &mut PayloadKeyFile,
     store: &AuditStore,
     by: &str,
@@ -257,7 +257,7 @@ fn read(path: &Path) -> Result<Option<StoredKeys>, PayloadKeyError> {
     Ok(Some(stored))
 }
 
-async fn unlock(stored: &StoredKeys, path: &Path, services: &Services) -> Result<PayloadKeys, PayloadKeyError> {
+async fn unlock(stored: &StoredKeys, path: &Path, services: &SecretServices) -> Result<PayloadKeys, PayloadKeyError> {
     let mut keys = Vec::new();
     for key in &stored.keys {
         keys.push(unwrap(key, path, services).await?);
@@ -265,7 +265,7 @@ async fn unlock(stored: &StoredKeys, path: &Path, services: &Services) -> Result
     PayloadKeys::new(&keys).ok().flatten().ok_or(PayloadKeyError::Crypto)
 }
 
-async fn make(source: &WrapSource, services: &Services, by: &str) -> Result<(SecretBytes, StoredKey), PayloadKeyError> {
+async fn make(source: &WrapSource, services: &SecretServices, by: &str) -> Result<(SecretBytes, StoredKey), PayloadKeyError> {
     let mut key = vec![0; KEY_LENGTH];
     aws_lc_rs::rand::fill(&mut key).map_err(|_| PayloadKeyError::Crypto)?;
     let key = SecretBytes::new(key);
@@ -279,7 +279,7 @@ async fn make(source: &WrapSource, services: &Services, by: &str) -> Result<(Sec
 
 type Wrapped = (String, Option<String>, String);
 
-async fn wrap(key: &SecretBytes, id: &str, source: &WrapSource, services: &Services) -> Result<Wrapped, PayloadKeyError> {
+async fn wrap(key: &SecretBytes, id: &str, source: &WrapSource, services: &SecretServices) -> Result<Wrapped, PayloadKeyError> {
     let name = absolute(source);
     let failed = |error| PayloadKeyError::Source(name.clone(), error);
     Ok(match source {
@@ -300,7 +300,7 @@ async fn wrap(key: &SecretBytes, id: &str, source: &WrapSource, services: &Servi
     })
 }
 
-async fn unwrap(stored: &StoredKey, path: &Path, services: &Services) -> Result<SecretBytes, PayloadKeyError> {
+async fn unwrap(stored: &StoredKey, path: &Path, services: &SecretServices) -> Result<SecretBytes, PayloadKeyError> {
     let damaged = |what: &str| PayloadKeyError::File(path.to_owned(), format!("it is damaged: {what}"));
     let source = WrapSource::parse(&stored.source, Path::new("/")).map_err(|_| damaged("a source is none"))?;
     let failed = |error| PayloadKeyError::Source(stored.source.clone(), error);

@@ -1,7 +1,7 @@
 //! Secrets that are on other machines: HashiCorp Vault and Azure Key Vault.
 //!
 //! ```text
-//!  start, reload ──▶ prepare ──▶ Services ──▶ Vault, Key Vault ──▶ Secret::put
+//!  start, reload ──▶ prepare ──▶ SecretServices ──▶ Vault, Key Vault ──▶ Secret::put
 //!  every `refresh` ─▶ keep_fresh ────┘                               │
 //!  a login ─────────────────────────────────────────▶ Secret::get ◀──┘   (never waits)
 //! ```
@@ -86,12 +86,12 @@ pub enum FetchError {
 
 /// The services of a configuration.
 #[derive(Debug)]
-pub struct Services {
+pub struct SecretServices {
     vault: Option<vault::Vault>,
     keyvault: Option<keyvault::KeyVault>,
 }
 
-impl Services {
+impl SecretServices {
     /// Those that it names; nothing is asked yet.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Fetching at the start, and again while the gateway runs.
 
-use super::Services;
+use super::SecretServices;
 use crate::config::{Config, Fetching, Secret, SecretRef};
 use crate::metrics::{Metrics, family};
 use futures_util::StreamExt;
@@ -18,7 +18,7 @@ const ASKED_PAUSE: Duration = Duration::from_secs(3);
 
 /// Fetches the secrets of a configuration, each for the first time, or takes them from the one before. What cannot be fetched
 /// is an error where it is used, not here. Returns what could not be, for the log or the terminal.
-pub async fn prepare(config: &Config, services: &Services, before: Option<&Config>) -> Vec<(SecretRef, String)> {
+pub async fn prepare(config: &Config, services: &SecretServices, before: Option<&Config>) -> Vec<(SecretRef, String)> {
     let mut wanted = Vec::new();
     for secret in &config.remote_secrets {
         let known = before.and_then(|before| before.remote_secrets.iter().find(|known| *known == secret));
@@ -26,23 +26,19 @@ pub async fn prepare(config: &Config, services: &Services, before: Option<&Confi
             Some(known) => {
                 secret.take_over(known);
                 if secret.get().is_err() {
-                    wanted.push(secret);
+                    wanted.push(secret.clone());
                 }
             }
-            None => wanted.push(secret),
+            None => wanted.push(secret.clone()),
         }
     }
-    let failed = each(wanted.into_iter(), services, config.fetching).await;
+    let failed = each(wanted, services, config.fetching).await;
     failed.into_iter().filter_map(|(secret, outcome)| Some((secret.reference().clone(), outcome.err()?))).collect()
 }
 
 /// Fetches each. The outcome: whether it is new, or why it could not be.
-async fn each<'s>(
-    secrets: impl Iterator<Item = &'s Secret>,
-    services: &Services,
-    fetching: Fetching,
-) -> Vec<(&'s Secret, Result<bool, String>)> {
-    let fetches = secrets.map(|secret| async move {
+async fn each(secrets: Vec<Secret>, services: &SecretServices, fetching: Fetching) -> Vec<(Secret, Result<bool, String>)> {
+    let fetches = secrets.into_iter().map(|secret| async move {
         let outcome = match services.fetch(secret.reference()).await {
             Ok(value) => Ok(secret.put(value, Instant::now() + fetching.refresh + fetching.stale_max)),
             Err(error) => {
@@ -79,11 +75,11 @@ impl Refresher {
     pub async fn run(
         self,
         metrics: Arc<Metrics>,
-        active: impl Fn() -> (Arc<Config>, Arc<Services>) + Send,
+        active: impl Fn() -> (Arc<Config>, Arc<SecretServices>) + Send,
         stop: CancellationToken,
     ) {
         for (source, result) in ["vault", "keyvault"].into_iter().flat_map(|source| [(source, "fetched"), (source, "failed")]) {
-            metrics.counter(&family::SECRET_FETCHES, &[source, result]);
+            let _ = metrics.counter(&family::SECRET_FETCHES, &[source, result]);
         }
         let (mut last, mut last_all) = (Instant::now(), Instant::now());
         loop {
@@ -112,12 +108,13 @@ impl Refresher {
     }
 }
 
-async fn refresh_now(metrics: &Metrics, config: &Config, services: &Services, all: bool) {
-    let wanted: Vec<&Secret> = config.remote_secrets.iter().filter(|secret| all || secret.is_stale()).collect();
-    let stale: Vec<&SecretRef> = wanted.iter().filter(|secret| secret.is_stale()).map(|secret| secret.reference()).collect();
-    for (secret, outcome) in each(wanted.into_iter(), services, config.fetching).await {
+async fn refresh_now(metrics: &Metrics, config: &Config, services: &SecretServices, all: bool) {
+    let wanted: Vec<Secret> = config.remote_secrets.iter().filter(|secret| all || secret.is_stale()).cloned().collect();
+    let stale: Vec<SecretRef> =
+        wanted.iter().filter(|secret| secret.is_stale()).map(|secret| secret.reference().clone()).collect();
+    for (secret, outcome) in each(wanted, services, config.fetching).await {
         let reference = secret.reference();
-        let was_stale = stale.contains(&reference);
+        let was_stale = stale.contains(reference);
         let source = match reference {
             SecretRef::Vault { .. } => "vault",
             _ => "keyvault",

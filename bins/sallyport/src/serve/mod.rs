@@ -20,7 +20,7 @@ use crate::cli::control::{locked, private_folders, services};
 use crate::config::{self, Address, Config, ListenerProtocol};
 use crate::evidence::{self, Keeper, PayloadKeyError, PayloadKeyFile, Publisher, change_payload_keys};
 use crate::metrics::{MeteredStore, Metrics};
-use crate::secrets::{Refresher, Services, prepare};
+use crate::secrets::{Refresher, SecretServices, prepare};
 use crate::streams::Streams;
 use crate::telemetry;
 use crate::traces::TracedStore;
@@ -53,7 +53,7 @@ struct Gateway {
     /// The configuration that is active.
     config: RwLock<Arc<Config>>,
     /// Where its secrets are that are on other machines.
-    services: RwLock<Arc<Services>>,
+    services: RwLock<Arc<SecretServices>>,
     /// The keys that the log's payloads are sealed with.
     payload_keys: Arc<tokio::sync::Mutex<Option<PayloadKeyFile>>>,
     /// The one that it was started with: some settings stay as they were until the next start.
@@ -188,7 +188,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
 }
 
 /// The secrets that are active, and where they are.
-fn active_secrets(gateway: &Arc<Gateway>) -> impl Fn() -> (Arc<Config>, Arc<Services>) + Send + use<> {
+fn active_secrets(gateway: &Arc<Gateway>) -> impl Fn() -> (Arc<Config>, Arc<SecretServices>) + Send + use<> {
     let gateway = gateway.clone();
     move || (gateway.config(), gateway.services.read().clone())
 }
@@ -236,7 +236,7 @@ fn finding(what: &str) -> impl Fn(String) -> Failure + '_ {
 fn start(
     config: Arc<Config>,
     tracer: Option<SdkTracer>,
-    services: Arc<Services>,
+    services: Arc<SecretServices>,
     mut payload_keys: Option<PayloadKeyFile>,
 ) -> Result<Arc<Gateway>, Failure> {
     let set = policies(&config)?;

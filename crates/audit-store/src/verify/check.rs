@@ -5,6 +5,7 @@ use super::keys::Chain;
 use super::{Finding, Verification};
 use crate::db::Stored;
 use crate::decode::{self, Commitment};
+use crate::encode::may_be_sealed;
 use crate::kind::EventKind;
 use crate::limits::FINDINGS_MAX;
 use crate::seal::{PayloadKeys, key_of};
@@ -189,9 +190,16 @@ impl<'p, B: Beside> Check<'p, B> {
                 return Ok(());
             }
         };
+        let kind = match decode::header(leaf) {
+            Ok(header) => header.kind,
+            Err(error) => {
+                self.finding(index, None, error.to_string());
+                return Ok(());
+            }
+        };
         let mut contents = HashMap::new();
         for commitment in &commitments {
-            if let Some(content) = self.payload(index, commitment)? {
+            if let Some(content) = self.payload(index, kind, commitment)? {
                 contents.insert(commitment.field, content);
             }
         }
@@ -259,7 +267,7 @@ impl<'p, B: Beside> Check<'p, B> {
     }
 
     /// Checks a payload; its salt and content, where it holds.
-    fn payload(&mut self, index: u64, commitment: &Commitment) -> Result<Option<Vec<u8>>, StoreError> {
+    fn payload(&mut self, index: u64, kind: EventKind, commitment: &Commitment) -> Result<Option<Vec<u8>>, StoreError> {
         let payload = match self.beside.payload(index, commitment.field) {
             Ok(None) => {
                 self.result.withheld += 1;
@@ -268,6 +276,11 @@ impl<'p, B: Beside> Check<'p, B> {
             Ok(Some(Stored::Plain(payload))) => {
                 let held = decode::open_payload(commitment, &payload).map(|_| ());
                 held.map(|()| payload)
+            }
+            Ok(Some(Stored::Sealed(_))) if !may_be_sealed(kind) => {
+                let name = kind.field_name(commitment.field);
+                self.finding(index, None, format!("its {name} is sealed, and every verifier needs it"));
+                return Ok(None);
             }
             Ok(Some(Stored::Sealed(sealed))) => match self.unseal(index, commitment, &sealed) {
                 Some(opened) => opened,
