@@ -31,7 +31,7 @@ fn sealing(bytes: &[u8]) -> Options {
 
 /// A statement that is kept beside, with the marker in its middle.
 fn long(n: u64) -> String {
-    let noise = |from: u64| (from..from + 90).map(|at| format!("{:x} ", at.wrapping_mul(n + 7))).collect::<String>();
+    let noise = |from: u64| (from..from + 300).map(|at| format!("{:x} ", at.wrapping_mul(n + 7))).collect::<String>();
     format!("SELECT '{}{MARKER}-{n}{}'", noise(1_000), noise(2_000))
 }
 
