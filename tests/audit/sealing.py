@@ -183,7 +183,9 @@ def nothing_of_a_payload_lies_open_and_everything_goes_on():
 
     copy = SCRATCH / "open.copy"
     shutil.copytree(export, copy)
-    payload = next(path for path in sorted((copy / "payload").rglob("*")) if path.is_file())
+    # Those of earlier checkpoints are there as well, and no part of the log.
+    size = int((copy / "checkpoint").read_text().split("\n")[1])
+    payload = copy / "payload" / ("000" if size >= 256 else f"000.p/{size}")
     content = bytearray(payload.read_bytes())
     content[6 + 60] ^= 1
     payload.write_bytes(content)
@@ -315,8 +317,8 @@ def without_its_key_source_a_gateway_does_not_start():
         file = g.dir / "data/control/payload-keys.json"
         content = file.read_text()
         stored = json.loads(content)
-        other = next(text for text, plain in [(name, vault.transit[name]) for name in vault.transit] if text != stored["keys"][0]["wrapped"])
-        stored["keys"][0]["wrapped"] = other
+        vault.transit["vault:v1:b3RoZXI="] = "b3RoZXIgMzIgYnl0ZXMgdGhhdCBhcmUgYSBrZXkhISE="
+        stored["keys"][0]["wrapped"] = "vault:v1:b3RoZXI="
         file.write_text(json.dumps(stored))
         refuses(g, "is not one that", "altered")
         file.write_text(content.replace('"version": 1', '"version": 2'))
@@ -331,7 +333,6 @@ def without_its_key_source_a_gateway_does_not_start():
         g.env["SHORT"] = "too short"
         refuses(g, "env:SHORT", "openssl rand")
         same(lies_open(g.dir / "data"), [])
-        vault.wrong.clear() if all(path.startswith("/v1/transit/decrypt") for _, path, *_ in vault.wrong) else None
 
 
 @behaviour
@@ -442,7 +443,7 @@ def what_cannot_be_fetched_says_which_and_what_to_do():
         keyvault.allowed, vault.sealed = True, True
         says("databases/shop#password", "is sealed")
         vault.sealed, vault.policy = False, False
-        says('path \\"secret/data/databases/shop\\" { capabilities = [\\"read\\"] }'.replace('\\"', '\\\\\\"'))
+        says('path \\"secret/data/databases/shop\\" { capabilities = [\\"read\\"] }')
         vault.policy = True
         # Other logins.
         jwt = SCRATCH / "wrong.jwt"

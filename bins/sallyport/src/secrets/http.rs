@@ -106,7 +106,7 @@ impl Answer {
             }
             _ => String::new(),
         };
-        said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS_MAX).collect()
+        said.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect()
     }
 }
 
