@@ -492,7 +492,7 @@ mod tests {
                         // As statements do that run again at once.
                         for _ in 0..2 {
                             (known, beside.1) = (Vec::new(), Vec::new());
-                            encode_repeated(&entry, inline_max, &mut known, &mut beside.1, &mut repeated).unwrap();
+                            encode_repeated(&entry, (inline_max, None), &mut known, &mut beside.1, &mut repeated).unwrap();
                         }
                         assert_eq!(beside.0.len(), beside.1.len());
                         // What is kept beside has its salt, which the leaf commits to.

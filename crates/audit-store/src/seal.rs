@@ -284,12 +284,28 @@ mod tests {
         (Commitment { field, length: content.len() as u64, sha256 }, payload)
     }
 
-    /// Bytes that anybody can make again from what the page says: `tests/tlog/open_payload.mjs` does.
+    /// Made from docs/audit.md by another program (Node's crypto): data key 00 … 1f, random 40 … 4f, salt 60 … 6f, field 7.
+    const OTHERS: [&str; 2] = [
+        "013306708156d045a5404142434445464748494a4b4c4d4e4f37cf074491cb220fdf8b25b11bf0f8b2fc86e2717bb2689f0b64b6089295c205f0e1fc86d5ea2b17ea73",
+        "013306708156d045a5404142434445464748494a4b4c4d4e4f36cf074491cb220fdf8b25b11bf0f8b2fcfd1212c3d135f63f5687a4a23856bccc2a7c7b09a138913e113c85e3fe80ed493047",
+    ];
+
     #[test]
-    fn the_forms_bytes_are_those_of_the_page() {
-        let data_key: Vec<u8> = (0..32).collect();
-        let id = KeyId::of(&SecretBytes::new(data_key)).unwrap();
-        assert_eq!(id.to_string(), "3306708156d045a5");
+    fn what_others_seal_by_the_page_is_opened() {
+        let ring = PayloadKeys::new([&SecretBytes::new((0..32).collect())]).unwrap().unwrap();
+        assert_eq!(ring.ids()[0].to_string(), "3306708156d045a5");
+        let payload = [&(0x60..0x70).collect::<Vec<u8>>()[..], b"SELECT 42"].concat();
+        let sha256 = digest::digest(&digest::SHA256, &payload).as_ref().try_into().unwrap();
+        let commitment = Commitment { field: 7, length: 9, sha256 };
+        for hex in OTHERS {
+            let sealed: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+            assert_eq!(ring.open(&commitment, &sealed), Ok(Some(payload.clone())));
+        }
+    }
+
+    #[test]
+    fn an_id_is_written_in_one_way() {
+        let id = KeyId::of(&SecretBytes::new((0..32).collect())).unwrap();
         assert_eq!(id.to_string().parse(), Ok(id));
         for bad in ["", "3306708156D045A5", "3306708156d045a", "+306708156d045a5"] {
             assert_eq!(bad.parse::<KeyId>(), Err(BadKey));

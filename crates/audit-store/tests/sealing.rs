@@ -71,8 +71,10 @@ fn verified(reader: &Reader) -> Verification {
     reader.verify(&Expected::default(), |_| ()).unwrap()
 }
 
+type Row = (Box<[u8]>, Box<[u8]>);
+
 /// Keys of the index by texts, with their values.
-fn text_rows(dir: &Path) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+fn text_rows(dir: &Path) -> Vec<Row> {
     let options = rocksdb::Options::default();
     let families = DB::list_cf(&options, dir).unwrap();
     let db = DB::open_cf_for_read_only(&options, dir, families, false).unwrap();

@@ -171,7 +171,8 @@ pub enum SecretError {
 pub struct Secret {
     reference: SecretRef,
     held: Arc<Mutex<Option<Held>>>,
-    fetched: Arc<Mutex<Fetched>>,
+    /// Where what was fetched is. After a reload, that is shared with the configuration before.
+    fetched: Arc<Mutex<Arc<Mutex<Fetched>>>>,
 }
 
 /// What is known of a secret on another machine.
@@ -215,7 +216,8 @@ impl Secret {
             }
             SecretRef::File(path) => self.read_file(path),
             SecretRef::KeyVault { .. } | SecretRef::Vault { .. } => {
-                let fetched = self.fetched.lock();
+                let fetched = self.fetched();
+                let fetched = fetched.lock();
                 match (&fetched.value, &fetched.error) {
                     (Some((value, until)), _) if Instant::now() < *until => Ok(value.clone()),
                     (_, Some(error)) => Err(SecretError::Unavailable(self.reference.to_string(), error.clone())),
@@ -227,7 +229,8 @@ impl Secret {
 
     /// Takes the value that was fetched, which may be used until then. `true`: it is another than before.
     pub(crate) fn put(&self, value: SecretBytes, until: Instant) -> bool {
-        let mut fetched = self.fetched.lock();
+        let fetched = self.fetched();
+        let mut fetched = fetched.lock();
         let new = fetched.value.as_ref().is_none_or(|(known, _)| known.expose() != value.expose());
         *fetched = Fetched { value: Some((value, until)), error: None };
         new
@@ -236,7 +239,8 @@ impl Secret {
     /// Notes why it could not be fetched. The last value stays for as long as it may be used. `true`: it is not the same
     /// trouble as before.
     pub(crate) fn put_error(&self, error: String) -> bool {
-        let mut fetched = self.fetched.lock();
+        let fetched = self.fetched();
+        let mut fetched = fetched.lock();
         let new = fetched.error.as_ref() != Some(&error);
         fetched.error = Some(error);
         new
@@ -244,7 +248,8 @@ impl Secret {
 
     /// For whoever only looks whether a configuration could work: as if something had been fetched, if nothing was.
     pub(crate) fn assume(&self) {
-        let mut fetched = self.fetched.lock();
+        let fetched = self.fetched();
+        let mut fetched = fetched.lock();
         if fetched.value.is_none() && self.reference.is_remote() {
             let later = Instant::now() + std::time::Duration::from_secs(3_600);
             fetched.value = Some((SecretBytes::new(vec![b'x'; 64]), later));
@@ -253,19 +258,17 @@ impl Secret {
 
     /// Whether it could not be fetched the last time.
     pub(crate) fn is_stale(&self) -> bool {
-        self.fetched.lock().error.is_some()
+        self.fetched().lock().error.is_some()
     }
 
-    /// Takes what another secret of the same reference holds.
+    /// Shares from now on what another secret of the same reference holds.
     pub(crate) fn take_over(&self, other: &Self) {
-        if Arc::ptr_eq(&self.fetched, &other.fetched) {
-            return;
-        }
-        let (value, error) = {
-            let known = other.fetched.lock();
-            (known.value.clone(), known.error.clone())
-        };
-        *self.fetched.lock() = Fetched { value, error };
+        let shared = other.fetched();
+        *self.fetched.lock() = shared;
+    }
+
+    fn fetched(&self) -> Arc<Mutex<Fetched>> {
+        self.fetched.lock().clone()
     }
 
     fn read_file(&self, path: &Path) -> Result<SecretBytes, SecretError> {
@@ -391,8 +394,11 @@ mod tests {
         assert_eq!(secret.get().unwrap_err().to_string(), "vault:kv/data/a#b cannot be had: it is sealed");
         let again = Secret::new(secret.reference().clone());
         secret.put(value("three"), later);
+        let clone = again.clone();
         again.take_over(&secret);
-        assert_eq!(again.get().unwrap().expose(), b"three");
+        assert_eq!(clone.get().unwrap().expose(), b"three");
+        clone.put(value("four"), later);
+        assert_eq!(secret.get().unwrap().expose(), b"four", "whoever was there before is served as well");
     }
 
     #[test]

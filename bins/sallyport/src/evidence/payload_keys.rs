@@ -354,3 +354,103 @@ fn absolute(source: &WrapSource) -> String {
         _ => source.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn config(folder: &Path, payload_key: &str) -> Config {
+        let text = format!(
+            "data_dir = \"data\"\n{}\n[[listener]]\nprotocol = \"admin\"\naddress = \"127.0.0.1:1\"\ntls = \"optional\"\n",
+            if payload_key.is_empty() { String::new() } else { format!("[audit]\npayload_key = \"{payload_key}\"") }
+        );
+        crate::config::parse(&text, &folder.join("sallyport.toml")).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn setting() -> (tempfile::TempDir, Config, Arc<SecretServices>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("data/control")).unwrap();
+        std::fs::write(folder.path().join("one.key"), "1".repeat(32)).unwrap();
+        std::fs::write(folder.path().join("two.key"), "2".repeat(32)).unwrap();
+        let config = config(folder.path(), "file:one.key");
+        let services = SecretServices::new(&config).unwrap();
+        (folder, config, services)
+    }
+
+    #[tokio::test]
+    async fn the_first_key_is_made_once_and_found_again() {
+        let (folder, one, services) = setting();
+        let made = PayloadKeyFile::open(&one, &services, "gateway").await.unwrap().unwrap().keys();
+        let path = payload_key_file(&one);
+        let content = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(PayloadKeyFile::open(&one, &services, "gateway").await.unwrap().unwrap().keys(), made);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        // Whoever only reads makes none.
+        assert_eq!(read_payload_keys(&folder.path().join("none"), &services).await, Ok(None));
+        assert_eq!(read_payload_keys(&path, &services).await.unwrap(), Some(made));
+    }
+
+    #[tokio::test]
+    async fn without_what_has_wrapped_them_they_are_not_to_be_had() {
+        let (folder, one, services) = setting();
+        PayloadKeyFile::open(&one, &services, "gateway").await.unwrap();
+        let path = payload_key_file(&one);
+        let none = PayloadKeyFile::open(&config(folder.path(), ""), &services, "gateway").await.unwrap_err();
+        assert_eq!(none, PayloadKeyError::NotConfigured(path.clone()));
+        std::fs::write(folder.path().join("one.key"), "3".repeat(32)).unwrap();
+        let other = PayloadKeyFile::open(&one, &services, "gateway").await.unwrap_err();
+        assert!(matches!(other, PayloadKeyError::Other(..)), "{other}");
+        std::fs::write(folder.path().join("one.key"), "short").unwrap();
+        let short = PayloadKeyFile::open(&one, &services, "gateway").await.unwrap_err();
+        assert!(matches!(&short, PayloadKeyError::Secret(_, why) if why.contains("5 bytes")), "{short}");
+        std::fs::remove_file(folder.path().join("one.key")).unwrap();
+        assert!(matches!(PayloadKeyFile::open(&one, &services, "gateway").await, Err(PayloadKeyError::Secret(..))));
+    }
+
+    #[tokio::test]
+    async fn keys_are_added_and_wrapped_anew() {
+        let (folder, one, services) = setting();
+        let mut file = PayloadKeyFile::open(&one, &services, "gateway").await.unwrap().unwrap();
+        let ring = file.keys();
+        let two = config(folder.path(), "file:two.key");
+        let source = two.audit.payload_key.clone().unwrap();
+        let id = file.rotate(&source, &services, "ops").await.unwrap();
+        assert_eq!((ring.ids().len(), ring.ids().last()), (2, Some(&id)), "the store learns of it");
+        // Each is unwrapped by what has wrapped it, until all are wrapped anew.
+        assert_eq!(PayloadKeyFile::open(&two, &services, "gateway").await.unwrap().unwrap().keys(), ring);
+        assert_eq!(file.rewrap(&source, &services).await, Ok(2));
+        std::fs::remove_file(folder.path().join("one.key")).unwrap();
+        assert_eq!(PayloadKeyFile::open(&two, &services, "gateway").await.unwrap().unwrap().keys(), ring);
+    }
+
+    #[tokio::test]
+    async fn what_was_altered_is_noticed() {
+        let (_folder, one, services) = setting();
+        let mut file = PayloadKeyFile::open(&one, &services, "gateway").await.unwrap().unwrap();
+        file.rotate(one.audit.payload_key.as_ref().unwrap(), &services, "ops").await.unwrap();
+        let path = payload_key_file(&one);
+        let whole: StoredKeys = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let swapped = |stored: &mut StoredKeys| {
+            let first = stored.keys[0].wrapped.clone();
+            stored.keys[1].wrapped = first;
+        };
+        let changes: [&dyn Fn(&mut StoredKeys); 5] = [
+            &|stored| stored.version = 2,
+            &|stored| stored.keys.clear(),
+            &swapped,
+            &|stored| stored.keys[0].wrapped = "AAAA".to_owned(),
+            &|stored| stored.keys[0].source = "hunter2".to_owned(),
+        ];
+        for change in changes {
+            let mut changed = whole.clone();
+            change(&mut changed);
+            std::fs::write(&path, serde_json::to_vec(&changed).unwrap()).unwrap();
+            let error = PayloadKeyFile::open(&one, &services, "gateway").await.unwrap_err();
+            assert!(matches!(error, PayloadKeyError::File(..) | PayloadKeyError::Other(..)), "{error}");
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+}

@@ -31,8 +31,7 @@ impl KeyVault {
             KeyVaultLogin::Managed { .. } => &config.metadata,
             KeyVaultLogin::Workload { .. } | KeyVaultLogin::Secret { .. } => &config.authority,
         };
-        // The environment of a workload identity may name another authority.
-        let plain = source.starts_with("http://") && std::env::var_os("AZURE_AUTHORITY_HOST").is_none();
+        let plain = source.starts_with("http://");
         let http = Http::new(config.ca.as_deref(), false)?;
         Ok(Self { config: config.clone(), http, tokens: Http::new(None, plain)?, token: tokio::sync::Mutex::default() })
     }

@@ -18,7 +18,7 @@ use crate::config::{Config, SecretRef};
 use proxy_core::SecretBytes;
 use std::sync::Arc;
 
-pub use refresh::{Refresher, prepare};
+pub use refresh::{Active, Refresher, prepare};
 
 /// Longest secret, in bytes (64 KiB), as of those in files.
 const SECRET_MAX: usize = 64 << 10;

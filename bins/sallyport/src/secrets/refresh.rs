@@ -52,6 +52,16 @@ async fn each(secrets: Vec<Secret>, services: &SecretServices, fetching: Fetchin
     futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE).collect().await
 }
 
+/// What is to be kept fresh, and how.
+pub struct Active {
+    /// The secrets of the active configuration, and those that something which runs has from the one at the start.
+    pub secrets: Vec<Secret>,
+    /// How often.
+    pub fetching: Fetching,
+    /// Where they are.
+    pub services: Arc<SecretServices>,
+}
+
 /// Keeps the secrets of the active configuration fresh.
 #[derive(Debug, Default)]
 pub struct Refresher {
@@ -72,21 +82,16 @@ impl Refresher {
     }
 
     /// Fetches all again every `refresh`, or when asked, and sooner what failed, until `stop`.
-    pub async fn run(
-        self,
-        metrics: Arc<Metrics>,
-        active: impl Fn() -> (Arc<Config>, Arc<SecretServices>) + Send,
-        stop: CancellationToken,
-    ) {
+    pub async fn run(self, metrics: Arc<Metrics>, active: impl Fn() -> Active + Send, stop: CancellationToken) {
         for (source, result) in ["vault", "keyvault"].into_iter().flat_map(|source| [(source, "fetched"), (source, "failed")]) {
             let _ = metrics.counter(&family::SECRET_FETCHES, &[source, result]);
         }
         let (mut last, mut last_all) = (Instant::now(), Instant::now());
         loop {
-            let (config, services) = active();
-            let stale = config.remote_secrets.iter().filter(|secret| secret.is_stale()).count();
+            let now = active();
+            let stale = now.secrets.iter().filter(|secret| secret.is_stale()).count();
             metrics.gauge(&family::SECRETS_STALE, &[]).set(i64::try_from(stale).unwrap_or(i64::MAX));
-            let refresh = config.fetching.refresh;
+            let refresh = now.fetching.refresh;
             let due = (last_all + refresh).min(if stale > 0 { last + RETRY.min(refresh) } else { last_all + refresh });
             let asked = tokio::select! {
                 () = tokio::time::sleep_until(due.into()) => false,
@@ -97,9 +102,8 @@ impl Refresher {
                 // Callers can cause this: not more often than that.
                 tokio::time::sleep_until((last_all + ASKED_PAUSE).into()).await;
             }
-            let (config, services) = if asked { active() } else { (config, services) };
             let all = asked || last_all.elapsed() >= refresh;
-            refresh_now(&metrics, &config, &services, all).await;
+            refresh_now(&metrics, &active(), all).await;
             last = Instant::now();
             if all {
                 last_all = last;
@@ -108,11 +112,11 @@ impl Refresher {
     }
 }
 
-async fn refresh_now(metrics: &Metrics, config: &Config, services: &SecretServices, all: bool) {
-    let wanted: Vec<Secret> = config.remote_secrets.iter().filter(|secret| all || secret.is_stale()).cloned().collect();
+async fn refresh_now(metrics: &Metrics, active: &Active, all: bool) {
+    let wanted: Vec<Secret> = active.secrets.iter().filter(|secret| all || secret.is_stale()).cloned().collect();
     let stale: Vec<SecretRef> =
         wanted.iter().filter(|secret| secret.is_stale()).map(|secret| secret.reference().clone()).collect();
-    for (secret, outcome) in each(wanted, services, config.fetching).await {
+    for (secret, outcome) in each(wanted, &active.services, active.fetching).await {
         let reference = secret.reference();
         let was_stale = stale.contains(reference);
         let source = match reference {
@@ -127,7 +131,7 @@ async fn refresh_now(metrics: &Metrics, config: &Config, services: &SecretServic
             Ok(false) => {}
             // The same trouble is said once.
             Err(error) if !was_stale => {
-                let for_seconds = config.fetching.stale_max.as_secs();
+                let for_seconds = active.fetching.stale_max.as_secs();
                 tracing::error!(%reference, error, for_seconds, "a secret cannot be fetched: its last value is used for a while");
             }
             Err(_) => {}

@@ -20,7 +20,7 @@ use crate::cli::control::{locked, private_folders, services};
 use crate::config::{self, Address, Config, ListenerProtocol};
 use crate::evidence::{self, Keeper, PayloadKeyError, PayloadKeyFile, Publisher, change_payload_keys};
 use crate::metrics::{MeteredStore, Metrics};
-use crate::secrets::{Refresher, SecretServices, prepare};
+use crate::secrets::{Active, Refresher, SecretServices, prepare};
 use crate::streams::Streams;
 use crate::telemetry;
 use crate::traces::TracedStore;
@@ -187,10 +187,16 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     Ok(())
 }
 
-/// The secrets that are active, and where they are.
-fn active_secrets(gateway: &Arc<Gateway>) -> impl Fn() -> (Arc<Config>, Arc<SecretServices>) + Send + use<> {
+/// The secrets that are active. What runs as it was started, streams say, goes on with those of then.
+fn active_secrets(gateway: &Arc<Gateway>) -> impl Fn() -> Active + Send + use<> {
     let gateway = gateway.clone();
-    move || (gateway.config(), gateway.services.read().clone())
+    move || {
+        let config = gateway.config();
+        let mut secrets = config.remote_secrets.clone();
+        let older = gateway.started_with.remote_secrets.iter().filter(|secret| !config.remote_secrets.contains(secret));
+        secrets.extend(older.cloned());
+        Active { secrets, fetching: config.fetching, services: gateway.services.read().clone() }
+    }
 }
 
 /// Applies the rules of retention soon after the start, and every hour.
