@@ -1,11 +1,14 @@
 # shellcheck shell=bash
 # audit: the log as evidence. Its published form is verified by tools that others wrote, its exports are read by them; its
-# witnesses and the receivers of its streams are theirs as well.
+# witnesses and the receivers of its streams are theirs as well, and so are the storage that it is shipped to and the vaults
+# that its keys are in, as far as they can be had.
+
+AUDIT_SUITES=(suite export sealing)
 
 part_audit() {
   local suite
-  for suite in suite export; do
-    [ -z "${1:-}" ] || grep -q "^def $1()" "$ROOT/tests/audit/$suite.py" || continue
+  for suite in "${AUDIT_SUITES[@]}"; do
+    [ -z "${1:-}" ] || grep -q "^def $1(" "$ROOT/tests/audit/$suite.py" || continue
     LIMIT=1200 check "audit:$suite" run_audit "$suite" "${1:-}"
   done
   [ -n "${1:-}" ] || LIMIT=900 check audit:witness "$ROOT/tests/tlog/witness.sh"

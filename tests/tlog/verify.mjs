@@ -7,7 +7,7 @@
 //   --earlier FILE  a checkpoint that was kept from earlier
 //
 // Exit status 0: the log holds, and one line of JSON says what it has (`payloads`: contents kept beside entries;
-// `withheld`: those that are not there). 1: it does not, with one line for each finding. 2: wrong usage.
+// `withheld`: those that are not there; `sealed`: those that are ciphertext, which it does not check). 1: it does not, with one line for each finding. 2: wrong usage.
 //
 // Written from two documents alone: docs/audit.md and crates/audit-store/FORMAT.md. "Step" is one of "Verifying" there.
 // The log is read twice, bundle by bundle: first for what was destroyed, then for everything.
@@ -188,11 +188,16 @@ function checkBeside(kind, out) {
 
 /** A leaf, with what is kept beside it (step 6). `missing`: the fields whose payload is not there. */
 function decodeEntry({ index, leaf, records, read }, findings) {
-  const entry = { ...decodeLeaf(leaf), missing: [] };
+  const entry = { ...decodeLeaf(leaf), missing: [], sealed: [] };
   for (const { field: id, length, hash } of entry.beside) {
     const field = entry.kind.fields[id];
     const record = records.find((r) => r.field === id);
     if (!record) entry.missing.push(field.name);
+    else if (record.sealed) findings.at(index, () => {
+      entry.sealed.push(field.name);
+      check(!['log_key', 'destroyed'].includes(entry.kind.name), `payload of ${field.name}: sealed, and must not be`);
+      check(record.length >= 58 && read(record)[0] === 1, `payload of ${field.name}: sealed in no form that is known`);
+    });
     else findings.at(index, () => {
       check(record.length - 16 === length, `payload of ${field.name}: ${record.length - 16} bytes instead of ${length}`);
       const content = read(record);
@@ -264,13 +269,13 @@ function readRecords(file, first, width, findings) {
   const records = [];
   for (let at = 0, last = -1; at < file.length;) {
     const header = at + 6 <= file.length ? readAt(file.fd, at, 6) : fail('the payloads are cut off');
-    const [place, field, length] = [header[0], header[1], header.readUInt32BE(2)];
+    const [place, field, length] = [header[0], header[1] & 127, header.readUInt32BE(2)];
     if (place >= width && file.surplus) break;
     findings.at(first + place, () => {
       check(place * 256 + field > last, `field ${field}: two payloads for it, or out of order`);
       check(place < width, `field ${field}: a payload that no leaf speaks of`);
       check(length >= 16 && at + 6 + length <= file.length, `field ${field}: the payload is cut off`);
-      records.push({ place, field, length, at: at + 6 });
+      records.push({ place, field, length, at: at + 6, sealed: header[1] > 127 });
     });
     [at, last] = [at + 6 + length, Math.max(last, place * 256 + field)];
   }
@@ -431,7 +436,7 @@ class Verifier {
   keys = [];
   sessions = new Map();
   gone = 0; // entries that were destroyed, so far
-  counts = { payloads: 0, withheld: 0 };
+  counts = { payloads: 0, sealed: 0, withheld: 0 };
   missing = { entries: { missing: 0 }, fields: { missing: 0 } };
 
   run(dir, known, earlier, findings) {
@@ -492,8 +497,9 @@ class Verifier {
     if (records.length > 0) this.findings.add(index, 'a payload that no leaf speaks of');
   }
 
-  payloads(index, { kind: { name }, beside, missing }, session) {
-    this.counts.payloads += beside.length - missing.length;
+  payloads(index, { kind: { name }, beside, missing, sealed }, session) {
+    this.counts.payloads += beside.length - missing.length - sealed.length;
+    this.counts.sealed += sealed.length;
     this.counts.withheld += missing.length;
     for (const field of missing) {
       const may = !['log_key', 'destroyed'].includes(name);
@@ -513,7 +519,7 @@ class Verifier {
     }
   }
 
-  session(index, { kind, fields, missing }) { // step 4
+  session(index, { kind, fields, missing, sealed }) { // step 4
     if (!fields.$session) return undefined;
     const id = fields.$session.toString('hex');
     const session = this.sessions.get(id) ?? { due: 0, gone: 0 };
@@ -521,7 +527,7 @@ class Verifier {
     if (number < session.due || number - session.due > this.gone - session.gone) {
       this.findings.add(index, `number ${number} of session ${id}, where ${session.due} is due`);
     }
-    if (kind.name === 'session_started' && !missing.includes('target')) session.connection = fields.target?.connection ?? '';
+    if (kind.name === 'session_started' && ![...missing, ...sealed].includes('target')) session.connection = fields.target?.connection ?? '';
     this.sessions.set(id, Object.assign(session, { due: number + 1, gone: this.gone }));
     return session;
   }

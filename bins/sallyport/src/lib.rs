@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod export;
 pub mod log;
 pub mod metrics;
+pub mod secrets;
 pub mod serve;
 pub(crate) mod streams;
 pub mod target;

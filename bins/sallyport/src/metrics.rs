@@ -104,6 +104,8 @@ families! {
     STREAM_FAILURES = Counter "sallyport_stream_failures_total" ["stream"] "Attempts to deliver that failed and are made again.";
     STREAM_REJECTED = Counter "sallyport_stream_rejected_total" ["stream"] "Entries that the receiver took and threw away (OTLP partial success).";
     STREAM_MISSING = Counter "sallyport_stream_missing_total" ["stream"] "Entries that the log no longer had when their turn came.";
+    SECRET_FETCHES = Counter "sallyport_secret_fetches_total" ["source", "result"] "Secrets that were to be fetched from Vault or Key Vault again: fetched, failed.";
+    SECRETS_STALE = Gauge "sallyport_secrets_stale" [] "Secrets whose last fetch failed: their last values are used for a while.";
     RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";
     WAITING = Gauge "sallyport_waiting_for_restart" [] "Sections of the configuration whose changes take effect at the next start.";
     MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in use.";

@@ -3,6 +3,7 @@
 use crate::encode::{Beside, NoRandomness, Repeated, encode_repeated};
 use crate::journal::RECORD_HEAD;
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_ENTRIES_MAX, LEAF_MAX};
+use crate::options::Options;
 use proxy_core::{Entry, StoreError};
 use std::ops::Range;
 
@@ -34,13 +35,14 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// Encodes `entries` in place of what was there.
-    pub(crate) fn fill(&mut self, entries: &[Entry], inline_max: usize) -> Result<(), StoreError> {
+    pub(crate) fn fill(&mut self, entries: &[Entry], options: &Options) -> Result<(), StoreError> {
+        let how = (options.inline_max, options.payload_keys.as_ref());
         self.clear();
         self.bytes.resize(RECORD_HEAD, 0);
         for (at, entry) in entries.iter().enumerate() {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(&[0; 2]);
-            encode_repeated(entry, inline_max, &mut self.bytes, &mut self.fields, &mut self.repeated)
+            encode_repeated(entry, how, &mut self.bytes, &mut self.fields, &mut self.repeated)
                 .map_err(|e: NoRandomness| StoreError::Io(e.to_string()))?;
             self.beside.extend(self.fields.drain(..).map(|field| (at, field)));
             let length = self.bytes.len() - start - 2;

@@ -1,9 +1,11 @@
 //! The handle on RocksDB: opening, column families, errors in the store's own words.
 
+use crate::decode::Commitment;
 use crate::journal::{self, Tail};
 use crate::limits::{CATCH_UP_TRIES, CHUNK_ENTRIES_MAX, HOLES_SEEN};
 use crate::log;
 use crate::options::{self, Family, Options};
+use crate::seal::{PayloadKeys, SEALED};
 use crate::tree::Tree;
 use proxy_core::StoreError;
 use rocksdb::{
@@ -20,6 +22,26 @@ const FORMAT_KEY: &[u8] = b"format";
 const LOG_ID_KEY: &[u8] = b"log-id";
 const SYNCED_KEY: &[u8] = b"synced";
 
+/// What is kept beside an entry for a field, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Salt and content.
+    Plain(Vec<u8>),
+    /// See `seal.rs`.
+    Sealed(Vec<u8>),
+}
+
+/// What can be read of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// It is not kept any more.
+    Gone,
+    /// Salt and content.
+    Open(Vec<u8>),
+    /// It is there, and this reader has not its key.
+    Sealed,
+}
+
 /// One opening of the database, and of the journal before it.
 pub(crate) struct Db {
     db: DB,
@@ -30,6 +52,8 @@ pub(crate) struct Db {
     journal_synced: u64,
     /// Entries of the journal that stand after others which are missing.
     behind: u64,
+    /// What sealed payloads are opened with.
+    keys: Option<PayloadKeys>,
 }
 
 impl Db {
@@ -40,7 +64,7 @@ impl Db {
         check_logs(dir)?;
         let db = DB::open_cf_descriptors(&options::database(options), dir, options::families(options))
             .map_err(|e| opening(dir, &e))?;
-        let mut db = Self::new(db);
+        let mut db = Self::new(db, options);
         match db.get(Family::Meta, FORMAT_KEY)? {
             None => db.initialise()?,
             Some(format) => check_format(&format)?,
@@ -49,8 +73,8 @@ impl Db {
         Ok(db)
     }
 
-    fn new(db: DB) -> Self {
-        Self { db, tail: Tail::default(), journal_synced: 0, behind: 0 }
+    fn new(db: DB, options: &Options) -> Self {
+        Self { db, tail: Tail::default(), journal_synced: 0, behind: 0, keys: options.payload_keys.clone() }
     }
 
     /// Opens for reading, while another process may be writing. `scratch` is a folder of this reader's own.
@@ -66,7 +90,7 @@ impl Db {
         rocks.set_max_open_files(-1);
         let db = DB::open_cf_descriptors_as_secondary(&rocks, dir, scratch, options::families(options))
             .map_err(|e| opening(dir, &e))?;
-        let db = Self::new(db);
+        let db = Self::new(db, options);
         match db.get(Family::Meta, FORMAT_KEY)? {
             None => Err(StoreError::Io(format!("the audit store at {} is being made: try again", dir.display()))),
             Some(format) => check_format(&format).map(|()| db),
@@ -84,7 +108,7 @@ impl Db {
         rocks.create_missing_column_families(false);
         let db =
             DB::open_cf_descriptors_read_only(&rocks, dir, options::families(options), false).map_err(|e| opening(dir, &e))?;
-        let mut db = Self::new(db);
+        let mut db = Self::new(db, options);
         db.read_journal()?;
         Ok(db)
     }
@@ -153,12 +177,46 @@ impl Db {
         &self.tail
     }
 
-    /// What is kept beside the entry at `index`.
-    pub(crate) fn payload(&self, index: u64, field: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.tail.beside.get(&(index, field)) {
+    /// What is kept beside the entry at `index` for a field; `None`: nothing.
+    pub(crate) fn stored_payload(&self, index: u64, field: u32) -> Result<Option<Stored>, StoreError> {
+        let get = |field| match self.tail.beside.get(&(index, field)) {
             Some(content) => Ok(Some(content.clone())),
             None => self.get(Family::Payload, &log::payload_key(index, field)),
+        };
+        // The likely one first.
+        if self.keys.is_some()
+            && let Some(sealed) = get(field | SEALED)?
+        {
+            return Ok(Some(Stored::Sealed(sealed)));
         }
+        if let Some(plain) = get(field)? {
+            return Ok(Some(Stored::Plain(plain)));
+        }
+        if self.keys.is_some() { Ok(None) } else { Ok(get(field | SEALED)?.map(Stored::Sealed)) }
+    }
+
+    /// The same, opened. Only of what was sealed is it known that it is what the leaf commits to.
+    pub(crate) fn payload(&self, index: u64, commitment: &Commitment) -> Result<Opened, StoreError> {
+        match self.stored_payload(index, commitment.field)? {
+            None => Ok(Opened::Gone),
+            Some(Stored::Plain(payload)) => Ok(Opened::Open(payload)),
+            Some(Stored::Sealed(sealed)) => {
+                let Some(keys) = &self.keys else { return Ok(Opened::Sealed) };
+                let opened = keys.open(commitment, &sealed).map_err(|error| log::damaged(index, &error))?;
+                Ok(opened.map_or(Opened::Sealed, Opened::Open))
+            }
+        }
+    }
+
+    /// What sealed payloads are opened with.
+    pub(crate) fn keys(&self) -> Option<&PayloadKeys> {
+        self.keys.as_ref()
+    }
+
+    /// Removes what is kept beside the entry at `index` for a field.
+    pub(crate) fn delete_payload(&self, batch: &mut WriteBatch, index: u64, field: u32) -> Result<(), StoreError> {
+        self.delete(batch, Family::Payload, &log::payload_key(index, field))?;
+        self.delete(batch, Family::Payload, &log::payload_key(index, field | SEALED))
     }
 
     fn initialise(&self) -> Result<(), StoreError> {

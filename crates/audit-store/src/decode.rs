@@ -28,6 +28,17 @@ pub struct Commitment {
     pub sha256: [u8; 32],
 }
 
+impl Commitment {
+    /// Reads an element of field 15.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut inner = Reader::new(bytes);
+        let (field, length) = (inner.uint32(1)?, inner.uint(2)?);
+        let sha256 = inner.bytes(3)?.try_into().map_err(|_| DecodeError::OutOfRange(BESIDE))?;
+        inner.finish()?;
+        if length == 0 { Err(DecodeError::NotCanonical) } else { Ok(Self { field, length, sha256 }) }
+    }
+}
+
 /// The front of a leaf: enough for indices and filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -59,8 +70,10 @@ pub struct Counts {
 pub struct Decoded {
     /// The entry; a field whose payload is not kept any more is empty.
     pub entry: Entry,
-    /// Fields whose payload is not kept any more.
+    /// Fields whose payload is not kept any more, or cannot be opened.
     pub withheld: Vec<Commitment>,
+    /// Of these, the fields that are there, sealed with a key that the reader has not.
+    pub sealed: Vec<u32>,
 }
 
 /// Reads the front of a leaf.
@@ -107,20 +120,20 @@ pub fn open_payload<'p>(commitment: &Commitment, payload: &'p [u8]) -> Result<&'
     if holds { Ok(content) } else { Err(failed) }
 }
 
-/// Reads a leaf. `payload` is asked for the stored payload (salt and content) of each field that is kept
-/// beside; `None`: it is not kept any more.
+/// Reads a leaf. `payload` is asked for the payload (salt and content) of each field that is kept
+/// beside; `None`: it is not kept any more, or cannot be opened.
 ///
 /// # Errors
 /// `payload`'s, or [`DecodeError`]: not a leaf of this version, not canonical, or a payload that is not what
 /// the leaf commits to.
 pub fn decode<E: From<DecodeError>>(
     leaf: &[u8],
-    mut payload: impl FnMut(u32) -> Result<Option<Vec<u8>>, E>,
+    mut payload: impl FnMut(&Commitment) -> Result<Option<Vec<u8>>, E>,
 ) -> Result<Decoded, E> {
     let mut kept = Vec::new();
     let mut withheld = Vec::new();
     for commitment in commitments(leaf)? {
-        match payload(commitment.field)? {
+        match payload(&commitment)? {
             Some(mut stored) => {
                 open_payload(&commitment, &stored)?;
                 stored.drain(..SALT_LENGTH);
@@ -133,7 +146,7 @@ pub fn decode<E: From<DecodeError>>(
         }
     }
     let entry = decode_entry(leaf, &kept)?;
-    Ok(Decoded { entry, withheld })
+    Ok(Decoded { entry, withheld, sealed: Vec::new() })
 }
 
 fn decode_entry(leaf: &[u8], kept: &[(u32, Option<Vec<u8>>)]) -> Result<Entry, DecodeError> {
@@ -177,14 +190,11 @@ fn common(reader: &mut Reader<'_>) -> Result<(Timestamp, Session), DecodeError> 
 fn read_commitments(reader: &mut Reader<'_>) -> Result<Vec<Commitment>, DecodeError> {
     let mut list: Vec<Commitment> = Vec::new();
     while let Some(bytes) = reader.optional(BESIDE)? {
-        let mut inner = Reader::new(bytes);
-        let (field, length) = (inner.uint32(1)?, inner.uint(2)?);
-        let sha256 = inner.bytes(3)?.try_into().map_err(|_| DecodeError::OutOfRange(BESIDE))?;
-        inner.finish()?;
-        if length == 0 || list.last().is_some_and(|last| last.field >= field) {
+        let commitment = Commitment::read(bytes)?;
+        if list.last().is_some_and(|last| last.field >= commitment.field) {
             return Err(DecodeError::NotCanonical);
         }
-        list.push(Commitment { field, length, sha256 });
+        list.push(commitment);
     }
     Ok(list)
 }

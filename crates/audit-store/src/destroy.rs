@@ -11,7 +11,7 @@ use crate::decode::{self, Commitment, Header};
 use crate::find::SEGMENT;
 use crate::index;
 use crate::kind::EventKind;
-use crate::log::{self, Go, payload_key};
+use crate::log::{self, Go};
 use crate::options::Family;
 use crate::store::AuditStore;
 use crate::tree::keep_leaf_hash;
@@ -155,11 +155,11 @@ fn rewrite(db: &Db, matches: &mut Matches<'_>, from: u64, to: u64) -> Result<(),
             let contents = wanted.map_or(Ok(Vec::new()), |wanted| matches.contents(&wanted))?;
             for content in &contents {
                 match content {
-                    Content::Field(field) => db.delete(&mut batch, Family::Payload, &payload_key(index, *field))?,
+                    Content::Field(field) => db.delete_payload(&mut batch, index, *field)?,
                     Content::Entry => {
                         keep_leaf_hash(db, &mut batch, index, leaf)?;
                         for commitment in commitments(index, leaf)? {
-                            db.delete(&mut batch, Family::Payload, &payload_key(index, commitment.field))?;
+                            db.delete_payload(&mut batch, index, commitment.field)?;
                         }
                     }
                 }
@@ -232,7 +232,9 @@ impl<'d> Matches<'d> {
         let mut contents = Vec::new();
         for commitment in commitments(wanted.index, wanted.leaf)? {
             let name = wanted.header.kind.field_name(commitment.field);
-            if selection.fields.iter().any(|field| field == name) && self.db.payload(wanted.index, commitment.field)?.is_some() {
+            if selection.fields.iter().any(|field| field == name)
+                && self.db.stored_payload(wanted.index, commitment.field)?.is_some()
+            {
                 contents.push(Content::Field(commitment.field));
             }
         }

@@ -1,6 +1,8 @@
 //! Entry → leaf. `FORMAT.md` describes the bytes; [`crate::decode`] is the inverse.
 
+use crate::decode::Commitment;
 use crate::kind::{BESIDE, EventKind, FIRST_FIELD, NUMBER, SESSION, TIME, VERSION};
+use crate::seal::{PayloadKeys, SEALED};
 use crate::wire::{Writer, zigzag};
 use aws_lc_rs::digest;
 use proxy_core::record::{ApprovalStep, Outcome, OutcomeStatus, RecordedVerdict, RequestRecord, SessionStarted};
@@ -13,13 +15,13 @@ pub const SALT_LENGTH: usize = 16;
 /// A field that is too long for the leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beside {
-    /// The field's number.
+    /// The field's number; of a sealed payload, with the bit that says so.
     pub field: u32,
-    /// Salt and content, as they are stored.
+    /// Salt and content, or sealed, as they are stored.
     pub payload: Vec<u8>,
 }
 
-/// No randomness is to be had for a salt.
+/// No randomness is to be had for a salt, or for what seals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no randomness for a salt")]
 pub struct NoRandomness;
@@ -30,19 +32,20 @@ pub struct NoRandomness;
 /// # Errors
 /// [`NoRandomness`]; then `out` and `beside` are to be thrown away.
 pub fn encode(entry: &Entry, inline_max: usize, out: &mut Vec<u8>, beside: &mut Vec<Beside>) -> Result<(), NoRandomness> {
-    encode_repeated(entry, inline_max, out, beside, &mut Repeated::default())
+    encode_repeated(entry, (inline_max, None), out, beside, &mut Repeated::default())
 }
 
-/// The same, where decisions are likely to be those of entries before.
+/// The same, where decisions are likely to be those of entries before. Payloads are sealed where there are keys.
 pub(crate) fn encode_repeated(
     entry: &Entry,
-    inline_max: usize,
+    (inline_max, keys): (usize, Option<&PayloadKeys>),
     out: &mut Vec<u8>,
     beside: &mut Vec<Beside>,
     repeated: &mut Repeated,
 ) -> Result<(), NoRandomness> {
     let first = beside.len();
-    out.extend_from_slice(&[VERSION, EventKind::of(&entry.event) as u8]);
+    let kind = EventKind::of(&entry.event);
+    out.extend_from_slice(&[VERSION, kind as u8]);
     let mut header = Writer { out };
     header.fixed(TIME, entry.time.0);
     if let Some((session, number)) = entry.session {
@@ -54,15 +57,26 @@ pub(crate) fn encode_repeated(
     if body.failed {
         return Err(NoRandomness);
     }
-    for kept in &beside[first..] {
-        let commitment = digest::digest(&digest::SHA256, &kept.payload);
+    for kept in &mut beside[first..] {
+        let sha256 = digest::digest(&digest::SHA256, &kept.payload);
+        let length = (kept.payload.len() - SALT_LENGTH) as u64;
         Writer { out }.message(BESIDE, |w| {
             w.uint(1, u64::from(kept.field));
-            w.uint(2, (kept.payload.len() - SALT_LENGTH) as u64);
-            w.element(3, commitment.as_ref());
+            w.uint(2, length);
+            w.element(3, sha256.as_ref());
         });
+        if let Some(keys) = keys.filter(|_| may_be_sealed(kind)) {
+            let sha256 = sha256.as_ref().try_into().map_err(|_| NoRandomness)?;
+            kept.payload = keys.seal(&Commitment { field: kept.field, length, sha256 }, &kept.payload)?;
+            kept.field |= SEALED;
+        }
     }
     Ok(())
+}
+
+/// Whether payloads of entries of this kind may be sealed. What every verifier needs is not: keys, and what was destroyed.
+pub(crate) fn may_be_sealed(kind: EventKind) -> bool {
+    !matches!(kind, EventKind::LogKey | EventKind::Destroyed)
 }
 
 /// The fields of a kind's own.
@@ -478,7 +492,7 @@ mod tests {
                         // As statements do that run again at once.
                         for _ in 0..2 {
                             (known, beside.1) = (Vec::new(), Vec::new());
-                            encode_repeated(&entry, inline_max, &mut known, &mut beside.1, &mut repeated).unwrap();
+                            encode_repeated(&entry, (inline_max, None), &mut known, &mut beside.1, &mut repeated).unwrap();
                         }
                         assert_eq!(beside.0.len(), beside.1.len());
                         // What is kept beside has its salt, which the leaf commits to.

@@ -21,11 +21,11 @@ pub struct StoredEntry {
     pub index: u64,
     /// What it says; fields named in `withheld` are empty.
     pub entry: Entry,
-    /// Fields whose content was removed; the log still commits to it.
+    /// Fields whose content was removed, or cannot be opened; the log still commits to it.
     pub withheld: Vec<Withheld>,
 }
 
-/// A field whose content was removed.
+/// A field whose content was removed, or is sealed with a key that the reader has not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Withheld {
     /// The field's name.
@@ -34,6 +34,9 @@ pub struct Withheld {
     pub length: u64,
     /// SHA-256 over salt and content, hexadecimal.
     pub sha256: String,
+    /// Whether it is there, sealed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 impl StoredEntry {
@@ -43,6 +46,7 @@ impl StoredEntry {
             field: kind.field_name(commitment.field),
             length: commitment.length,
             sha256: commitment.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sealed: decoded.sealed.contains(&commitment.field),
         };
         Self { index, withheld: decoded.withheld.iter().map(withheld).collect(), entry: decoded.entry }
     }

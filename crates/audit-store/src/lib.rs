@@ -8,7 +8,8 @@
 //! ```
 //!
 //! - An entry becomes a *leaf*: canonical bytes of at most 65,535, described byte by byte in `FORMAT.md`.
-//!   Fields too long for it are kept beside and can be removed later: the leaf commits to them.
+//!   Fields too long for it are kept beside and can be removed later: the leaf commits to them. With
+//!   [`Options::payload_keys`] they are ciphertext before anything of them gets to a disk (`seal.rs`).
 //! - Indices have no gaps. A batch is appended whole or not at all.
 //! - [`Durability`] says when an entry counts as accepted. Under both, what was accepted survives a killed
 //!   process.
@@ -39,6 +40,7 @@ mod published;
 mod query;
 mod reader;
 mod repair;
+mod seal;
 mod session;
 mod standing;
 mod store;
@@ -55,8 +57,9 @@ pub use notary::{Notary, NotaryError, Opening, Signed};
 pub use options::{Durability, Options, Recovery};
 pub use published::Bundle;
 pub use query::{EntryFilter, Page, RequestView, SessionFilter, SessionView};
-pub use reader::{Entries, Reader, open_read_only};
+pub use reader::{Entries, Reader, open_read_only, open_read_only_with};
 pub use repair::{Damage, damage, repair};
+pub use seal::{BadKey, KEY_LENGTH, KeyId, PayloadKeys};
 pub use session::SessionSummary;
 pub use standing::{FamilySize, IndexStanding, JournalStanding, Standing};
 pub use store::{AuditStore, Health, TreeHead};

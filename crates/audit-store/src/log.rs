@@ -1,6 +1,6 @@
 //! Reading the log: chunks in the database, leaves in the chunks.
 
-use crate::db::{Db, failure};
+use crate::db::{Db, Opened, failure};
 use crate::decode::{self, Decoded};
 use crate::journal::Tail;
 use crate::options::Family;
@@ -271,22 +271,39 @@ pub(crate) fn leaf(db: &Db, index: u64, end: u64) -> Result<Option<Vec<u8>>, Sto
 pub(crate) fn payload_key(index: u64, field: u32) -> [u8; 9] {
     let mut key = [0; 9];
     key[..8].copy_from_slice(&index.to_be_bytes());
-    // Fields kept beside have numbers up to 14.
+    // Fields kept beside have numbers up to 14; where they are sealed, a bit is set besides.
     key[8] = u8::try_from(field).unwrap_or(u8::MAX);
     key
 }
 
 /// Reads a leaf together with what is kept beside it.
 pub(crate) fn decode(db: &Db, index: u64, leaf: &[u8]) -> Result<Decoded, StoreError> {
-    decode::decode(leaf, |field| db.payload(index, field).map_err(Failed::Store)).map_err(|e| match e {
-        Failed::Store(e) => e,
-        Failed::Decode(e) => damaged(index, &e),
-    })
+    let mut sealed = Vec::new();
+    let decoded = decode::decode(leaf, |commitment| match db.payload(index, commitment).map_err(Failed::Store)? {
+        Opened::Gone => Ok(None),
+        Opened::Open(payload) => Ok(Some(payload)),
+        Opened::Sealed => {
+            sealed.push(commitment.field);
+            Ok(None)
+        }
+    });
+    decoded.map(|decoded| Decoded { sealed, ..decoded }).map_err(|error: Failed| error.at(index))
 }
 
-enum Failed {
+/// Why a leaf could not be read with what is kept beside it.
+pub(crate) enum Failed {
     Store(StoreError),
     Decode(DecodeError),
+}
+
+impl Failed {
+    /// As it is told of the entry at `index`.
+    pub(crate) fn at(self, index: u64) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            Self::Decode(error) => damaged(index, &error),
+        }
+    }
 }
 
 impl From<DecodeError> for Failed {

@@ -1,5 +1,6 @@
 //! How a store is kept: durability, space, memory.
 
+use crate::seal::PayloadKeys;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options as RocksOptions};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub memory: usize,
     /// What to do with a log that lacks entries which were on the disk.
     pub recovery: Recovery,
+    /// What payloads are sealed with, and opened; `None`: they are kept as they are.
+    pub payload_keys: Option<PayloadKeys>,
 }
 
 impl Default for Options {
@@ -53,6 +56,7 @@ impl Default for Options {
             inline_max: 1_024,
             memory: 128 << 20,
             recovery: Recovery::Refuse,
+            payload_keys: None,
         }
     }
 }
@@ -76,7 +80,7 @@ pub(crate) enum Family {
     Meta,
     /// Index of the first leaf (8 bytes, big-endian) → leaves, each after its length (2 bytes, big-endian).
     Entries,
-    /// Index and field (8 + 1 bytes) → salt and content.
+    /// Index and field (8 + 1 bytes) → salt and content, or sealed.
     Payload,
     /// Level of tiles and index (1 + 8 bytes) → hash of a complete subtree. Derived.
     Tree,

@@ -53,15 +53,15 @@ impl Shown {
 
 impl Reader {
     /// Proves the entry at `index` by `checkpoint`, a signed note that commits to `size` entries; `None`: the entry is not
-    /// one of them.
+    /// one of them. What is kept beside it is opened: that is for whoever gets the proof.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; also where this reader has not the key of what is kept beside it.
     pub fn prove(&self, index: u64, size: u64, checkpoint: &str) -> Result<Option<Proven>, StoreError> {
         let (Some(leaf), Some(path)) = (self.leaf(index)?, self.inclusion_proof(index, size)?) else { return Ok(None) };
         let mut beside = Vec::new();
         for commitment in decode::commitments(&leaf).map_err(|error| crate::log::damaged(index, &error))? {
-            beside.extend(self.payload(index, commitment.field)?.map(|payload| (commitment.field, payload)));
+            beside.extend(self.payload(index, &commitment)?.map(|payload| (commitment.field, payload)));
         }
         let proof = Proof { index, path, checkpoint: checkpoint.to_owned() };
         Ok(Some(Proven { index, leaf, beside, proof }))
@@ -127,7 +127,7 @@ fn read(proven: &Proven) -> Result<(StoredEntry, Vec<u32>), DecodeError> {
             decode::open_payload(&commitment, payload)?;
         }
     }
-    let decoded = decode::decode(&proven.leaf, |field| Ok::<_, DecodeError>(beside.get(&field).map(|found| (*found).clone())))?;
+    let decoded = decode::decode(&proven.leaf, |of| Ok::<_, DecodeError>(beside.get(&of.field).map(|found| (*found).clone())))?;
     let missing = decoded.withheld.iter().map(|commitment| commitment.field).collect();
     Ok((StoredEntry::new(proven.index, decoded), missing))
 }

@@ -5,15 +5,17 @@
 //! tile/LEVEL/INDEX[.p/W]     hashes
 //! tile/entries/INDEX[.p/W]   leaves, each after its length (2 bytes, big-endian)
 //! payload/INDEX[.p/W]        what is kept beside the entries of that bundle; no file where there is nothing
-//! payload file = records     place in the bundle (1 byte), field (1), length (4, big-endian), salt (16), content
+//! payload file = records     place in the bundle (1 byte), field (1), length (4, big-endian), salt (16), content;
+//!                            with the field's bit 128: sealed (`seal.rs`) in place of salt and content
 //! ```
 //!
 //! A partial file (`.p/W`) is there for the checkpoint that needs it, and is removed once the full one is there and a later
 //! checkpoint was published.
 
-use crate::db::Db;
+use crate::db::{Db, Stored};
 use crate::decode;
 use crate::log::{self, Go};
+use crate::seal::SEALED;
 use crate::tree::leaf_hash_at;
 use proxy_core::StoreError;
 use tlog::tile::{Content, Tile, WIDTH};
@@ -62,9 +64,13 @@ pub(crate) fn payloads(db: &Db, entries: &Tile) -> Result<Option<Vec<u8>>, Store
 /// Appends what is kept beside the entry at `index`, of the bundle that begins at `first`.
 fn put_payloads(db: &Db, first: u64, index: u64, leaf: &[u8], content: &mut Vec<u8>) -> Result<(), StoreError> {
     for commitment in decode::commitments(leaf).map_err(|error| log::damaged(index, &error))? {
-        let Some(payload) = db.payload(index, commitment.field)? else { continue };
+        let (payload, field) = match db.stored_payload(index, commitment.field)? {
+            None => continue,
+            Some(Stored::Plain(payload)) => (payload, commitment.field),
+            Some(Stored::Sealed(payload)) => (payload, commitment.field | SEALED),
+        };
         let place = u8::try_from(index - first).unwrap_or(u8::MAX);
-        let field = u8::try_from(commitment.field).unwrap_or(u8::MAX);
+        let field = u8::try_from(field).unwrap_or(u8::MAX);
         let length = u32::try_from(payload.len())
             .map_err(|_| StoreError::Io(format!("a payload of entry {index} is longer than 4 GiB")))?;
         content.extend_from_slice(&[place, field]);
@@ -74,7 +80,7 @@ fn put_payloads(db: &Db, first: u64, index: u64, leaf: &[u8], content: &mut Vec<
     Ok(())
 }
 
-/// Place in the bundle and field; salt and content.
+/// Place in the bundle and field, with the bit of sealed ones; what follows.
 type Payload<'f> = ((u8, u8), &'f [u8]);
 
 /// Takes the file of a bundle's payloads apart. `None`: it is damaged.

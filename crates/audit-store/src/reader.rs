@@ -1,6 +1,7 @@
 //! The read side, the same for the gateway itself and for a command that looks on while it runs.
 
-use crate::db::Db;
+use crate::db::{Db, Opened, Stored};
+use crate::decode::Commitment;
 use crate::entry::StoredEntry;
 use crate::find::passes::Paper;
 use crate::find::read::{LeafReader, Way};
@@ -9,6 +10,7 @@ use crate::log::{self, Go};
 use crate::options::{Family, Options};
 use crate::published::{self, Bundle};
 use crate::query::{EntryFilter, Page, SessionFilter, SessionView};
+use crate::seal::{PayloadKeys, key_of};
 use crate::session::SessionSummary;
 use crate::standing::{self, Standing};
 use crate::store::Shared;
@@ -31,8 +33,17 @@ use tlog::{Hash, Tile};
 /// # Errors
 /// [`StoreError::Io`]: there is no store, or it cannot be read. [`StoreError::Corrupt`]: it is damaged.
 pub fn open_read_only(dir: impl AsRef<Path>) -> Result<Reader, StoreError> {
+    open_read_only_with(dir, None)
+}
+
+/// The same with the keys that open sealed payloads. What cannot be opened is withheld.
+///
+/// # Errors
+/// As [`open_read_only`].
+pub fn open_read_only_with(dir: impl AsRef<Path>, payload_keys: Option<PayloadKeys>) -> Result<Reader, StoreError> {
     let scratch = Scratch::new()?;
-    let db = Db::open_secondary(dir.as_ref(), &scratch.path, &Options::default())?;
+    let options = Options { payload_keys, ..Options::default() };
+    let db = Db::open_secondary(dir.as_ref(), &scratch.path, &options)?;
     Ok(Reader { source: Source::Secondary(Arc::new(Secondary { db: Mutex::new(db), _scratch: scratch })) })
 }
 
@@ -261,9 +272,21 @@ impl Reader {
     /// What is kept beside the entry at `index` for a field: salt and content; `None`: nothing.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub fn payload(&self, index: u64, field: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        self.with(false, |view| view.db.payload(index, field))
+    /// [`StoreError`]; also where it is sealed with a key that this reader has not.
+    pub fn payload(&self, index: u64, commitment: &Commitment) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with(false, |view| match view.db.payload(index, commitment)? {
+            Opened::Gone => Ok(None),
+            Opened::Open(payload) => Ok(Some(payload)),
+            Opened::Sealed => {
+                let stored = view.db.stored_payload(index, commitment.field)?;
+                let id = match &stored {
+                    Some(Stored::Sealed(sealed)) => key_of(sealed).map(|id| id.to_string()),
+                    Some(Stored::Plain(_)) | None => None,
+                };
+                let id = id.unwrap_or_else(|| "of another form".to_owned());
+                Err(StoreError::Io(format!("what is kept beside entry {index} is sealed, and its key {id} is not at hand")))
+            }
+        })
     }
 
     /// The payloads of a bundle's entries, as they are published; `None`: there are none.

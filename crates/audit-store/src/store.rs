@@ -390,7 +390,7 @@ impl Shared {
             return Err(self.trouble());
         }
         let first = BATCH.with_borrow_mut(|batch| {
-            batch.fill(entries, self.options.inline_max)?;
+            batch.fill(entries, &self.options)?;
             let first = self.write(batch, entries.len() as u64);
             // What was said is not kept longer than needed.
             batch.clear();

@@ -229,7 +229,7 @@ fn encoded(entry: &Entry, inline_max: usize) -> (Vec<u8>, Vec<Beside>) {
 }
 
 fn decoded(leaf: &[u8], beside: &[Beside]) -> Result<Decoded, DecodeError> {
-    decode(leaf, |field| Ok(beside.iter().find(|kept| kept.field == field).map(|kept| kept.payload.clone())))
+    decode(leaf, |of| Ok(beside.iter().find(|kept| kept.field == of.field).map(|kept| kept.payload.clone())))
 }
 
 proptest! {

@@ -29,4 +29,4 @@ pub use routes::keeping::{HoldRequest, RedactionRequest};
 pub use routes::keys::{KeyRequest, creation_details, key_value};
 pub use routes::log::Readings;
 pub use routes::revocations::{RevocationRequest, RevokedName, revocation_details, revocation_value, revoked_name};
-pub use state::{AdminState, Health, LiveSession, LiveSessions, Verify};
+pub use state::{AdminState, Health, LiveSession, LiveSessions, PayloadKeyChange, Verify};

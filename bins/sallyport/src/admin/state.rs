@@ -23,6 +23,10 @@ use std::sync::atomic::Ordering;
 /// Verifies a token or a machine key. The error is for the gateway's log, not for the caller.
 pub type Verify = Arc<dyn Fn(SecretBytes) -> Pin<Box<dyn Future<Output = Result<Principal, String>> + Send>> + Send + Sync>;
 
+/// Makes a new key for payloads, asked for by this caller, or (`true`) wraps all of them anew. The answer, or why not.
+pub type PayloadKeyChange =
+    Box<dyn Fn(String, bool) -> Pin<Box<dyn Future<Output = Result<serde_json::Value, String>> + Send>> + Send + Sync>;
+
 /// A session that is open now.
 #[derive(Debug, Clone)]
 pub struct LiveSession {
@@ -116,6 +120,8 @@ pub struct AdminState {
     pub keeper: Arc<Keeper>,
     /// The rules for that which are active.
     pub retention: Box<dyn Fn() -> Vec<Retention> + Send + Sync>,
+    /// Changes the keys of the log's payloads.
+    pub payload_keys: PayloadKeyChange,
     /// Who reads its files.
     pub readings: Readings,
     /// Where actions are recorded.

@@ -119,6 +119,7 @@ impl Gateway {
             publisher,
             keeper: Arc::new(keeper),
             retention: Box::new(Vec::new),
+            payload_keys: Box::new(|_, _| Box::pin(async { Err("there are none".to_owned()) })),
             readings: super::Readings::default(),
             live: Arc::clone(&live) as Arc<dyn LiveSessions>,
             approvals: ApprovalBoard::new(10),

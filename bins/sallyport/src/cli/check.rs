@@ -1,10 +1,12 @@
 //! `sallyport check`: what would be refused, and what is doubtful, before it is served.
 
+use super::control::{fetch, services};
 use super::output::Tone;
 use super::remote::block_on;
 use super::{Failure, Output, load};
 use crate::admin::client::Client;
 use crate::config::{Config, Connection, Secret, TlsFiles};
+use crate::evidence::try_source;
 use crate::serve::parts::{masks, policies, verifier};
 use crate::target::inspect::inspect;
 use crate::target::postgres::{connect, load_catalog};
@@ -96,6 +98,7 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     if let Some(files) = &config.tls {
         certificate(files, &mut report);
     }
+    secrets(&config, args.connect, &mut report)?;
     check_policies(&config, &mut report);
     let rules = masks(&config);
     if let Err(failure) = &rules {
@@ -124,6 +127,32 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
         })?;
     }
     report.finish(&config)
+}
+
+/// Fetches what is on other machines, and unwraps the keys of the log's payloads, if it is to connect.
+fn secrets(config: &Config, connect: bool, report: &mut Report<'_>) -> Result<(), Failure> {
+    if !connect {
+        config.remote_secrets.iter().for_each(Secret::assume);
+        return Ok(());
+    }
+    let failed = fetch(config)?;
+    for secret in &config.remote_secrets {
+        let about = secret.reference().to_string();
+        match failed.iter().find(|(reference, _)| reference == secret.reference()) {
+            Some((_, error)) => report.add(Level::Error, &about, error, "what needs it fails until it can be fetched"),
+            None => report.add(Level::Ok, &about, "fetched", ""),
+        }
+    }
+    let Some(source) = &config.audit.payload_key else { return Ok(()) };
+    let checked = block_on(async { Ok(try_source(config, source, &*services(config)?).await) })?;
+    match checked {
+        Ok(0) => report.add(Level::Ok, "audit.payload_key", format!("{source} wraps and unwraps"), ""),
+        Ok(keys) => report.add(Level::Ok, "audit.payload_key", format!("{source} wraps, and {keys} keys were unwrapped"), ""),
+        Err(error) => {
+            report.add(Level::Error, "audit.payload_key", error.to_string(), "the gateway does not start without it");
+        }
+    }
+    Ok(())
 }
 
 /// What a gateway that runs here has of this file.

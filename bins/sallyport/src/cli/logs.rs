@@ -42,7 +42,7 @@ pub(super) fn open(file: &Path) -> Result<Source, Failure> {
         Ok(_) => Ok(Source::Gateway(client)),
         Err(ClientError::NotRunning(_)) => {
             let folder = config.audit_dir();
-            let reader = audit_store::open_read_only(&folder).map_err(|error| {
+            let reader = audit_store::open_read_only_with(&folder, super::control::payload_keys(&config)?).map_err(|error| {
                 Failure::finding(format!(
                     "no gateway is running here, and the log in {} cannot be read: {error}",
                     folder.display()

@@ -5,7 +5,7 @@ mod test;
 
 use super::remote::block_on;
 use super::{Failure, Output, load};
-use crate::config::{Config, Connection};
+use crate::config::{Config, Connection, Secret};
 use crate::serve::parts::{masks, policies};
 use crate::target::postgres::{connect, load_catalog};
 use clap::{Subcommand, ValueEnum};
@@ -128,6 +128,12 @@ fn explain(file: &Path, args: &Explain, output: &Output) -> Result<(), Failure> 
     let config = load(file)?;
     let (connection, database) = connection(&config, &args.connection, args.database.as_deref())?;
     let principal = principal(&args.principal, args.kind.into(), &args.roles, claims(&args.claims)?)?;
+    if args.offline {
+        // Which secret keys a hash does not change what is decided.
+        config.remote_secrets.iter().for_each(Secret::assume);
+    } else {
+        super::control::fetch(&config)?;
+    }
     let (set, rules) = (policies(&config)?, masks(&config)?);
     block_on(async {
         let mut catalogs = Loaded::default();
@@ -173,7 +179,7 @@ fn connection<'c>(config: &'c Config, name: &str, database: Option<&str>) -> Res
 /// The target's own catalogue.
 async fn catalog_of(connection: &Connection, database: &str) -> Result<Arc<Catalog>, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::finding(error.to_string());
-    let password = connection.password.as_ref().map(crate::config::Secret::get).transpose();
+    let password = connection.password.as_ref().map(Secret::get).transpose();
     let password = password.map_err(|error| failed(&error))?;
     let link = connect(connection, database, password.as_ref()).await.map_err(|error| failed(&error))?;
     Ok(Arc::new(load_catalog(link.client(), 1).await.map_err(|error| failed(&error))?))

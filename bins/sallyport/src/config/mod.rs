@@ -17,6 +17,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 pub mod units;
+mod vaults;
 mod witness;
 
 pub use canonical::difference;
@@ -30,3 +31,4 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use secret::{InvalidRef, Secret, SecretError, SecretRef};
 pub use streams::{Destination, Stream};
+pub use vaults::{Fetching, KeyVaultConfig, KeyVaultLogin, VaultConfig, VaultLogin, WrapSource};

@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use super::secret::Secret;
 use super::streams::Stream;
+use super::vaults::{Fetching, KeyVaultConfig, VaultConfig, WrapSource};
 use audit_store::EventKind;
 use proxy_core::limits::SessionLimits;
 use std::collections::BTreeMap;
@@ -45,6 +46,14 @@ pub struct Config {
     pub witnesses: Vec<WitnessConfig>,
     /// Where the audit log is sent.
     pub streams: Vec<Stream>,
+    /// Vault, if there is one.
+    pub vault: Option<VaultConfig>,
+    /// How Azure Key Vaults are asked.
+    pub keyvault: KeyVaultConfig,
+    /// How often secrets of other machines are fetched.
+    pub fetching: Fetching,
+    /// The secrets of other machines that the file names, each once.
+    pub remote_secrets: Vec<Secret>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What is doubtful, but not wrong.
@@ -441,6 +450,8 @@ pub struct Audit {
     pub export: bool,
     /// What the log's private key is sealed with; `None`: nothing.
     pub key: Option<Secret>,
+    /// What wraps the keys that the log's payloads are sealed with; `None`: payloads are not sealed.
+    pub payload_key: Option<WrapSource>,
     /// How many witnesses must have cosigned a checkpoint.
     pub witnesses_min: usize,
 }
@@ -454,6 +465,7 @@ impl Default for Audit {
             checkpoint: Duration::from_secs(5),
             export: true,
             key: None,
+            payload_key: None,
             witnesses_min: 0,
         }
     }

@@ -7,9 +7,10 @@ use super::model::{
 };
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
-use super::secret::{InvalidRef, Secret, SecretRef};
+use super::secret::{FORMS, InvalidRef, Secret};
 use super::streams::{Stream, stream};
-use super::{canonical, rules, witness};
+use super::vaults::{Fetching, KeyVaultConfig, VaultConfig, WrapSource};
+use super::{canonical, rules, vaults, witness};
 use audit_store::EventKind;
 use proxy_core::limits::SessionLimits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -86,6 +87,11 @@ pub(super) struct Parts {
     pub(super) audit: At<Audit>,
     pub(super) witnesses: Vec<At<WitnessConfig>>,
     pub(super) streams: Vec<At<Stream>>,
+    pub(super) vault: Option<VaultConfig>,
+    /// Whether there is a `[vault]`, right or wrong.
+    pub(super) vault_written: bool,
+    pub(super) keyvault: KeyVaultConfig,
+    pub(super) fetching: Fetching,
 }
 
 impl Parts {
@@ -103,6 +109,13 @@ impl Parts {
                 .map_or_else(|| At { line: 0, value: Audit::default() }, |section| audit(&section, source)),
             witnesses: all(top, "witness", witness::witness),
             streams: all(top, "stream", |section| stream(section, source)),
+            vault: top.table("vault", "vault").and_then(|section| vaults::vault(&section, source)),
+            vault_written: top.has("vault"),
+            keyvault: top
+                .table("keyvault", "keyvault")
+                .and_then(|section| vaults::keyvault(&section, source))
+                .unwrap_or_default(),
+            fetching: top.table("secrets", "secrets").map_or_else(Fetching::default, |section| vaults::fetching(&section)),
         }
     }
 
@@ -131,6 +144,10 @@ impl Parts {
             audit: self.audit.value,
             retention: values(self.retention),
             witnesses: values(self.witnesses),
+            vault: self.vault,
+            keyvault: self.keyvault,
+            fetching: self.fetching,
+            remote_secrets: source.remote(),
             telemetry: top.table("telemetry", "telemetry").map_or_else(Telemetry::default, |section| telemetry(&section)),
             warnings,
             digest: canonical::digest_of(&lines),
@@ -364,22 +381,27 @@ fn credential(section: &Section<'_, '_>, source: &Source<'_>) -> (Option<String>
     (section.required("user"), secret(section, "password", source))
 }
 
-fn secret(section: &Section<'_, '_>, name: &str, source: &Source<'_>) -> Option<Secret> {
+pub(super) fn secret(section: &Section<'_, '_>, name: &str, source: &Source<'_>) -> Option<Secret> {
     let text = section.string(name)?;
-    let (what, remedy) = match SecretRef::parse(&text, source.folder) {
-        Ok(reference) => return Some(Secret::new(reference)),
-        Err(InvalidRef::NotYet(scheme)) => (
-            format!("`{name}` is a `{scheme}:` reference, which this version does not support"),
-            "use \"env:NAME\" or \"file:PATH\" (an agent can keep the file current: it is read again when it changes)",
-        ),
-        Err(InvalidRef::Empty) => (format!("`{name}` names nothing after its colon"), "write \"env:NAME\" or \"file:PATH\""),
-        Err(InvalidRef::NotAReference) => (
+    source.secret(&text).map_err(|invalid| bad_reference(section, name, &invalid, FORMS)).ok()
+}
+
+fn key_source(section: &Section<'_, '_>, name: &str, source: &Source<'_>) -> Option<WrapSource> {
+    let text = section.string(name)?;
+    let forms = "write \"file:PATH\", \"env:NAME\", \"keyvault:VAULT/keys/NAME\" or \"vault:MOUNT/keys/NAME\"";
+    WrapSource::parse(&text, source.folder).map_err(|invalid| bad_reference(section, name, &invalid, forms)).ok()
+}
+
+fn bad_reference(section: &Section<'_, '_>, name: &str, invalid: &InvalidRef, forms: &str) {
+    match invalid {
+        InvalidRef::Empty => section.problem(name, format!("`{name}` names nothing after its colon"), forms),
+        InvalidRef::Form(form) => section.problem(name, format!("`{name}` is not of the form {form}"), forms),
+        InvalidRef::NotAReference => section.problem(
+            name,
             format!("`{name}` is not a reference to a secret"),
-            "write \"env:NAME\" or \"file:PATH\": the secret itself does not belong in this file",
+            format!("{forms}; the secret itself does not belong in this file"),
         ),
-    };
-    section.problem(name, what, remedy);
-    None
+    }
 }
 
 fn classify(section: &Section<'_, '_>) -> Option<Classify> {
@@ -503,6 +525,7 @@ fn audit(section: &Section<'_, '_>, source: &Source<'_>) -> At<Audit> {
     set(&mut audit.checkpoint, section.duration("checkpoint", SECOND..=Duration::from_secs(3_600)));
     set(&mut audit.export, section.boolean("export"));
     audit.key = secret(section, "key", source);
+    audit.payload_key = key_source(section, "payload_key", source);
     set(&mut audit.witnesses_min, section.count("witnesses_min", 0..=100));
     At { line: section.line_of("witnesses_min"), value: audit }
 }

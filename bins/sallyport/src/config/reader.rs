@@ -3,6 +3,7 @@
 
 use super::keys::{Key, key, section_keys};
 use super::problem::Problem;
+use super::secret::{InvalidRef, Secret, SecretRef};
 use super::units;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,11 +20,32 @@ pub(super) struct Source<'a> {
     /// Paths in the file are relative to this folder.
     pub(super) folder: &'a Path,
     problems: RefCell<Vec<Problem>>,
+    /// Secrets of other machines that it names: one for each reference.
+    remote: RefCell<Vec<Secret>>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(text: &'a str, folder: &'a Path) -> Self {
-        Self { text, folder, problems: RefCell::default() }
+        Self { text, folder, problems: RefCell::default(), remote: RefCell::default() }
+    }
+
+    /// The secret that a text refers to. Whoever names the same one on another machine shares it.
+    pub(super) fn secret(&self, text: &str) -> Result<Secret, InvalidRef> {
+        let secret = Secret::new(SecretRef::parse(text, self.folder)?);
+        if !secret.reference().is_remote() {
+            return Ok(secret);
+        }
+        let mut remote = self.remote.borrow_mut();
+        if let Some(known) = remote.iter().find(|known| **known == secret) {
+            return Ok(known.clone());
+        }
+        remote.push(secret.clone());
+        Ok(secret)
+    }
+
+    /// The secrets of other machines that were named.
+    pub(super) fn remote(&self) -> Vec<Secret> {
+        self.remote.borrow().clone()
     }
 
     /// The line of a byte offset, from 1.

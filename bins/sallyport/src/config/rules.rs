@@ -5,6 +5,8 @@ use super::model::{IssuerKind, ListenerProtocol, UpstreamTls};
 use super::parse::{At, Parts};
 use super::problem::Problem;
 use super::reader::{Section, Source, nearest};
+use super::secret::{Secret, SecretRef};
+use super::vaults::WrapSource;
 use std::collections::HashMap;
 
 /// Reports what is wrong, and returns what is doubtful.
@@ -21,6 +23,7 @@ pub(super) fn check(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) -
     witnesses(source, top, parts);
     issuers(source, parts);
     references(source, parts);
+    vaults(source, parts);
     warnings(parts)
 }
 
@@ -83,6 +86,21 @@ fn witnesses(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) {
     if wanted > there.max(written) {
         let what = format!("`witnesses_min` is {wanted}, and there are {there} [[witness]]");
         source.problem(parts.audit.line, what, "add a [[witness]], or lower it: no checkpoint could ever have so many");
+    }
+}
+
+/// A reference to Vault needs to know where that is.
+fn vaults(source: &Source<'_>, parts: &Parts) {
+    let remote = source.remote();
+    let secret = remote.iter().map(Secret::reference).find(|reference| matches!(reference, SecretRef::Vault { .. }));
+    let transit = parts.audit.value.payload_key.as_ref().filter(|key| matches!(key, WrapSource::Transit { .. }));
+    let named = secret.map(ToString::to_string).or(transit.map(ToString::to_string));
+    if let Some(named) = named.filter(|_| parts.vault.is_none() && !parts.vault_written) {
+        source.problem(
+            0,
+            format!("{named} is in Vault, and there is no [vault]"),
+            "add [vault] with `address` and how to log in",
+        );
     }
 }
 

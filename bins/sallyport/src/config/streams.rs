@@ -1,7 +1,7 @@
 //! `[[stream]]`: where the audit log is sent as it grows. Model and reading together.
 
 use super::reader::{Section, Source};
-use super::secret::{InvalidRef, Secret, SecretRef};
+use super::secret::{InvalidRef, Secret};
 use audit_export::Format;
 use audit_store::EventKind;
 use std::collections::BTreeMap;
@@ -119,7 +119,7 @@ fn host_name(host: &str) -> Option<String> {
 }
 
 /// `https://…`, or `http://…` on this host. Never with a password in it: this file is shown in the log.
-fn good_url(url: &str) -> bool {
+pub(super) fn good_url(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.is_empty() || authority.contains('@') || url.parse::<axum::http::Uri>().is_err() {
@@ -143,14 +143,17 @@ fn headers(section: &Section<'_, '_>, source: &Source<'_>) -> BTreeMap<String, S
                 "for example: Authorization",
             );
         }
-        match SecretRef::parse(&text, source.folder) {
-            Ok(reference) => {
-                headers.insert(name, Secret::new(reference));
+        match source.secret(&text) {
+            Ok(secret) => {
+                headers.insert(name, secret);
             }
-            Err(InvalidRef::NotYet(_) | InvalidRef::NotAReference | InvalidRef::Empty) => section.problem(
+            Err(InvalidRef::Form(form)) => {
+                section.problem("headers", format!("`headers.{name}` is not of the form {form}"), super::secret::FORMS);
+            }
+            Err(InvalidRef::NotAReference | InvalidRef::Empty) => section.problem(
                 "headers",
                 format!("`headers.{name}` is not a reference to a secret"),
-                "write \"env:NAME\" or \"file:PATH\", which holds the whole value, as in: Splunk TOKEN",
+                "write \"env:NAME\", \"file:PATH\" or another reference to what holds the whole value, as in: Splunk TOKEN",
             ),
         }
     }

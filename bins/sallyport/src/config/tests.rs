@@ -115,8 +115,40 @@ fn a_secret_in_the_file_is_refused_and_not_repeated() {
     let text = format!("{problems}\n{problems:?}");
     assert!(text.contains("not a reference to a secret"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
-    let (_, text) = problem(&BLUEPRINT.replace("env:ORDERS", "keyvault:orders"));
-    assert!(text.contains("`keyvault:` reference, which this version does not support"), "{text}");
+    let (_, text) = problem(&BLUEPRINT.replace("env:ORDERS_PASSWORD", "keyvault:orders/hunter2"));
+    assert!(text.contains("is not of the form keyvault:VAULT/secrets/NAME") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn secrets_of_other_machines_are_named_once_and_need_their_services() {
+    let vault = "[vault]\naddress = \"https://vault:8200/\"\ntoken = \"env:VAULT_TOKEN\"\n";
+    let reference = BLUEPRINT.replace("env:ORDERS_PASSWORD", "vault:secret/data/orders#password");
+    let (_, text) = problem(&reference);
+    assert!(text.contains("vault:secret/data/orders#password is in Vault, and there is no [vault]"), "{text}");
+    let hash = "[[mask]]\nclass = \"card\"\nwith = \"hash\"\nsecret = \"vault:secret/data/orders#password\"\n";
+    let config = read(&format!("{reference}\n{hash}{vault}")).unwrap();
+    assert_eq!(config.remote_secrets.len(), 1);
+    assert_eq!(config.vault.as_ref().unwrap().address, "https://vault:8200");
+    // Both share what is fetched.
+    let later = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    config.remote_secrets[0].put(proxy_core::SecretBytes::new(b"one".to_vec()), later);
+    assert_eq!(config.connections[0].password.as_ref().unwrap().get().unwrap().expose(), b"one");
+    for (wrong, words) in [
+        ("[vault]\naddress = \"http://vault:8200\"\ntoken = \"env:T\"\n", "is not an address that may be asked"),
+        ("[vault]\naddress = \"https://vault\"\n", "needs `token`"),
+        ("[vault]\naddress = \"https://vault\"\ntoken = \"vault:a/data/b#c\"\n", "must be on this machine"),
+        ("[vault]\naddress = \"https://vault\"\nauth = \"approle\"\ntoken = \"env:T\"\n", "is for auth = \"token\" alone"),
+        ("[vault]\naddress = \"https://vault\"\ntoken = \"env:T\"\nnamespace = \"a/../b\"\n", "is not a path of Vault's"),
+        ("[keyvault]\nauth = \"client_secret\"\nclient_secret = \"env:S\"\n", "needs `tenant`"),
+        ("[keyvault]\ndomain = \"vault.azure.net/x\"\n", "is not the end of a host's name"),
+        ("[audit]\npayload_key = \"keyvault:prod/secrets/x\"\n", "is not of the form keyvault:VAULT/keys/NAME"),
+        ("[audit]\npayload_key = \"vault:transit/sallyport\"\n", "is not of the form vault:MOUNT/keys/NAME"),
+        ("[audit]\npayload_key = \"hunter2\"\n", "is not a reference to a secret"),
+        ("[audit]\npayload_key = \"vault:transit/keys/x\"\n", "there is no [vault]"),
+    ] {
+        let text = read(&format!("{BLUEPRINT}\n{wrong}")).unwrap_err().to_string();
+        assert!(text.contains(words) && !text.contains("hunter2"), "{wrong}: {text}");
+    }
 }
 
 #[test]

@@ -1,41 +1,33 @@
 //! Opening the log for writing: the store, and the notary that must agree to it.
 
+use super::PayloadKeyFile;
 use crate::cli::Failure;
-use crate::cli::control::cannot_open;
+use crate::cli::control::{cannot_open, private_folders};
 use crate::config::{Config, Durability};
 use audit_store::{AuditStore, Notary, NotaryError, Opening, Options};
 use proxy_core::SecretBytes;
 use proxy_io::clock::now;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
-/// Opens the log of this configuration. `by` is who makes its key, if it has none yet.
+/// Opens the log of this configuration. `by` is who makes its key, if it has none yet; `keys` are what its payloads are sealed
+/// with; `moved`: an operator says that of a log that was copied, this is the only copy.
 ///
 /// # Errors
 /// It cannot be opened, or must not be written to before an operator has decided: the message says what to do.
-pub fn open(config: &Config, by: &str) -> Result<(Arc<AuditStore>, Notary), Failure> {
-    start(config, by, false)
-}
-
-/// The same for a log that was copied, of which an operator says that this is the only copy.
-///
-/// # Errors
-/// As [`open`].
-pub fn open_moved(config: &Config, by: &str) -> Result<(Arc<AuditStore>, Notary), Failure> {
-    start(config, by, true)
-}
-
-fn start(config: &Config, by: &str, moved: bool) -> Result<(Arc<AuditStore>, Notary), Failure> {
-    for folder in [config.data_dir.clone(), config.control_dir()] {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|error| Failure::finding(format!("{}: {error}", folder.display())))?;
-    }
+pub fn open(
+    config: &Config,
+    by: &str,
+    keys: Option<&mut PayloadKeyFile>,
+    moved: bool,
+) -> Result<(Arc<AuditStore>, Notary), Failure> {
+    private_folders(config)?;
     let options = Options {
         durability: match config.audit.durability {
             Durability::Write => audit_store::Durability::Write,
             Durability::Sync => audit_store::Durability::Sync,
         },
         min_free_bytes: config.audit.min_free,
+        payload_keys: keys.as_ref().map(|keys| keys.keys()),
         ..Options::default()
     };
     let folder = config.audit_dir();
@@ -43,6 +35,10 @@ fn start(config: &Config, by: &str, moved: bool) -> Result<(Arc<AuditStore>, Not
     let folder = &config.control_dir();
     let opening = Opening { folder, sealing: sealing(config)?, by, now: now(), moved };
     let notary = Notary::open(Arc::clone(&store), opening).map_err(failure)?;
+    if let Some(keys) = keys {
+        keys.record(&store)
+            .map_err(|error| Failure::finding(format!("the log's payload keys could not be recorded: {error}")))?;
+    }
     Ok((store, notary))
 }
 

@@ -2,10 +2,11 @@
 
 use crate::approvals::ApprovalBoard;
 use crate::metrics::{Counter, Gauge, Metrics, family};
-use proxy_core::session::{CloseReason, EndReason};
+use proxy_core::session::{CloseReason, EndReason, UpstreamFailure};
 use proxy_io::{HeldRequest, HoldOutcome, services::Held};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// The approval board, for sessions.
 pub(super) struct Board {
@@ -41,10 +42,12 @@ pub(super) struct Counters {
     entries: Counter,
     failures: Counter,
     healthy: Gauge,
+    /// Told when a target refuses the gateway's credential: it may have been rotated.
+    refused_upstream: Arc<Notify>,
 }
 
 impl Counters {
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: &Arc<Metrics>, refused_upstream: Arc<Notify>) -> Self {
         let healthy = metrics.gauge(&family::AUDIT_HEALTHY, &[]);
         healthy.set(1);
         metrics.gauge(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")]).set(1);
@@ -62,6 +65,7 @@ impl Counters {
             entries: metrics.counter(&family::AUDIT_ENTRIES, &[]),
             failures: metrics.counter(&family::AUDIT_FAILURES, &[]),
             healthy,
+            refused_upstream,
             metrics: metrics.clone(),
         }
     }
@@ -105,6 +109,9 @@ impl proxy_io::Metrics for Counters {
 
     fn closed(&self, _protocol: &'static str, reason: &CloseReason) {
         self.open.add(-1);
+        if *reason == CloseReason::UpstreamFailed(UpstreamFailure::Credential) {
+            self.refused_upstream.notify_one();
+        }
         self.metrics.counter(&family::CONNECTIONS_CLOSED, &["postgres", label(reason)]).inc();
     }
 

@@ -16,9 +16,11 @@ pub(crate) mod tls;
 use crate::admin::{self, AdminState};
 use crate::approvals::ApprovalBoard;
 use crate::cli::Failure;
+use crate::cli::control::{locked, private_folders, services};
 use crate::config::{self, Address, Config, ListenerProtocol};
-use crate::evidence::{self, Keeper, Publisher};
+use crate::evidence::{self, Keeper, PayloadKeyError, PayloadKeyFile, Publisher, change_payload_keys};
 use crate::metrics::{MeteredStore, Metrics};
+use crate::secrets::{Active, Refresher, SecretServices, prepare};
 use crate::streams::Streams;
 use crate::telemetry;
 use crate::traces::TracedStore;
@@ -50,6 +52,10 @@ const END_GRACE: Duration = Duration::from_secs(5);
 struct Gateway {
     /// The configuration that is active.
     config: RwLock<Arc<Config>>,
+    /// Where its secrets are that are on other machines.
+    services: RwLock<Arc<SecretServices>>,
+    /// The keys that the log's payloads are sealed with.
+    payload_keys: Arc<tokio::sync::Mutex<Option<PayloadKeyFile>>>,
     /// The one that it was started with: some settings stay as they were until the next start.
     started_with: Arc<Config>,
     store: Arc<audit_store::AuditStore>,
@@ -129,12 +135,19 @@ pub fn run(file: &Path) -> Result<(), Failure> {
 }
 
 async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Failure> {
-    let gateway = start(config.clone(), tracer)?;
+    let services = services(&config)?;
+    for (reference, error) in prepare(&config, &services, None).await {
+        tracing::error!(%reference, error, "a secret cannot be fetched: what needs it fails until it can be");
+    }
+    private_folders(&config)?;
+    let payload_keys = PayloadKeyFile::open(&config, &services, "gateway").await.map_err(locked)?;
+    let refresher = Refresher::new();
+    let gateway = start(config.clone(), tracer, services, payload_keys)?;
     let board = ApprovalBoard::new(config.limits.held_max);
     let stop = CancellationToken::new();
     start_admin(&gateway, &board, &stop)?;
     let streams = Streams::open(&config, &gateway.store, |event| gateway.record(event))?;
-    let workers = start_workers(&gateway, &board)?;
+    let workers = start_workers(&gateway, &board, &refresher)?;
     for (listener, address) in postgres_listeners(&config).zip(&workers.addresses) {
         let shown = match address {
             ListenAddress::Tcp(address) => address.to_string(),
@@ -150,6 +163,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tokio::spawn(reload::heartbeat(gateway.clone(), stop.clone())),
         tokio::spawn(gateway.publisher.clone().run(checkpoint_interval(&gateway), stop.clone())),
         tokio::spawn(retain(gateway.clone(), stop.clone())),
+        tokio::spawn(refresher.run(gateway.metrics.clone(), active_secrets(&gateway), stop.clone())),
     ];
     background.extend(streams.start(&gateway.metrics, &stop));
     wait_for_stop().await;
@@ -171,6 +185,18 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The secrets that are active. What runs as it was started, streams say, goes on with those of then.
+fn active_secrets(gateway: &Arc<Gateway>) -> impl Fn() -> Active + Send + use<> {
+    let gateway = gateway.clone();
+    move || {
+        let config = gateway.config();
+        let mut secrets = config.remote_secrets.clone();
+        let older = gateway.started_with.remote_secrets.iter().filter(|secret| !config.remote_secrets.contains(secret));
+        secrets.extend(older.cloned());
+        Active { secrets, fetching: config.fetching, services: gateway.services.read().clone() }
+    }
 }
 
 /// Applies the rules of retention soon after the start, and every hour.
@@ -213,11 +239,16 @@ fn finding(what: &str) -> impl Fn(String) -> Failure + '_ {
 }
 
 /// Opens the store and makes every part that needs no socket.
-fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>, Failure> {
+fn start(
+    config: Arc<Config>,
+    tracer: Option<SdkTracer>,
+    services: Arc<SecretServices>,
+    mut payload_keys: Option<PayloadKeyFile>,
+) -> Result<Arc<Gateway>, Failure> {
     let set = policies(&config)?;
     let rules = masks(&config)?;
     let verifier = verifier(&config)?;
-    let (store, notary) = evidence::open(&config, "gateway")?;
+    let (store, notary) = evidence::open(&config, "gateway", payload_keys.as_mut(), false)?;
     let export = config.audit.export.then(|| audit_store::Export::open(&config.export_dir())).transpose();
     let export = export.map_err(|error| Failure::finding(format!("the log cannot be published: {error}")))?;
     let catalogs = Catalogs::new(config.clone());
@@ -248,6 +279,8 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
         metrics,
         started: std::time::Instant::now(),
         stopping: CancellationToken::new(),
+        services: RwLock::new(services),
+        payload_keys: Arc::new(tokio::sync::Mutex::new(payload_keys)),
         config: RwLock::new(config.clone()),
         started_with: config.clone(),
     });
@@ -265,6 +298,20 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
     Ok(gateway)
 }
 
+/// For the API: a new key for payloads, or all of them wrapped anew.
+fn payload_key_change(gateway: &Arc<Gateway>) -> admin::PayloadKeyChange {
+    let gateway = gateway.clone();
+    Box::new(move |by, rewrap| {
+        let gateway = gateway.clone();
+        Box::pin(async move {
+            let (config, services) = (gateway.config(), gateway.services.read().clone());
+            let mut keys = gateway.payload_keys.lock().await;
+            let keys = keys.as_mut().ok_or_else(|| PayloadKeyError::None.to_string())?;
+            change_payload_keys(&config, &services, keys, &gateway.store, &by, rewrap).await
+        })
+    })
+}
+
 fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &CancellationToken) -> Result<(), Failure> {
     let config = gateway.config();
     let gate = gateway.gate.clone();
@@ -278,6 +325,7 @@ fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &Cancel
         publisher: gateway.publisher.clone(),
         keeper: gateway.keeper.clone(),
         retention: Box::new(move || retention.config().retention.clone()),
+        payload_keys: payload_key_change(gateway),
         readings: admin::Readings::default(),
         approvals: board.clone(),
         ledger: gateway.ledger.clone(),
@@ -313,7 +361,7 @@ fn postgres_listeners(config: &Config) -> impl Iterator<Item = &config::Listener
     config.listeners.iter().filter(|listener| listener.protocol == ListenerProtocol::Postgres)
 }
 
-fn start_workers(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>) -> Result<Workers, Failure> {
+fn start_workers(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, refresher: &Refresher) -> Result<Workers, Failure> {
     let config = gateway.config();
     let services = Arc::new(Services {
         authenticate: gateway.gate.clone(),
@@ -321,7 +369,7 @@ fn start_workers(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>) -> Result<W
         ledger: gateway.ledger.clone(),
         approvals: Arc::new(Board { board: board.clone(), timeout: config.limits.session.hold_timeout }),
         registry: gateway.registry.clone(),
-        metrics: Arc::new(Counters::new(&gateway.metrics)),
+        metrics: Arc::new(Counters::new(&gateway.metrics, refresher.asked())),
     });
     let listeners = postgres_listeners(&config)
         .map(|listener| {

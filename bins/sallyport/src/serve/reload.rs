@@ -4,8 +4,10 @@ use super::Gateway;
 use super::parts::{masks, policies, verifier};
 use super::restart::waiting_for_restart;
 use crate::admin;
+use crate::cli::control::services;
 use crate::config::{self, Config};
 use crate::metrics::family;
+use crate::secrets::prepare;
 use proxy_core::record::Event;
 use proxy_core::session::EndReason;
 use proxy_io::Control;
@@ -83,8 +85,14 @@ fn reload(gateway: &Gateway) {
         }
     };
     if config.digest != old.digest {
-        match (verifier(&config), masks(&config)) {
-            (Ok(verifier), Ok(masks)) => {
+        let fetched = services(&config).inspect(|services| {
+            let failed = tokio::runtime::Handle::current().block_on(prepare(&config, services, Some(&old)));
+            for (reference, error) in failed {
+                tracing::error!(%reference, error, "a secret cannot be fetched: what needs it fails until it can be");
+            }
+        });
+        match (verifier(&config), masks(&config), fetched) {
+            (Ok(verifier), Ok(masks), Ok(services)) => {
                 let activated = Event::Activated {
                     what: "configuration".to_owned(),
                     digest: config.digest.clone(),
@@ -101,6 +109,7 @@ fn reload(gateway: &Gateway) {
                 gateway.catalogs.configure(config.clone());
                 gateway.engine.set_masks(masks);
                 *gateway.config.write() = config.clone();
+                *gateway.services.write() = services;
                 gateway.metrics.counter(&family::RELOADS, &["configuration", "activated"]).inc();
                 end_orphans(gateway, &config);
                 tracing::info!(digest = config.digest, "the configuration was reloaded");
@@ -109,7 +118,7 @@ fn reload(gateway: &Gateway) {
                     tracing::warn!(settings = waiting.join(", "), "these settings take effect at the next start");
                 }
             }
-            (Err(failure), _) | (_, Err(failure)) => refused("configuration", failure.to_string()),
+            (Err(failure), _, _) | (_, Err(failure), _) | (_, _, Err(failure)) => refused("configuration", failure.to_string()),
         }
     }
     let set = match policies(&gateway.config()) {

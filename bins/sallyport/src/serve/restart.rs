@@ -14,7 +14,8 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
     let approvals = |config: &Config| (config.limits.session.hold_timeout, config.limits.held_max);
     let audit = |config: &Config| {
         let audit = &config.audit;
-        (audit.durability, audit.min_free, audit.export, audit.key.clone(), audit.witnesses_min)
+        // Another source for the payloads' keys is what the next of them is wrapped by; that there is one begins at the start.
+        (audit.durability, audit.min_free, audit.export, audit.key.clone(), audit.witnesses_min, audit.payload_key.is_some())
     };
     let differences = [
         ("data_dir", started.data_dir != now.data_dir),

@@ -208,7 +208,7 @@ fn an_empty_export_is_a_valid_file() {
 #[test]
 fn what_was_removed_is_named() {
     let mut stored = hostile().remove(0);
-    stored.withheld.push(audit_store::Withheld { field: "statement", length: 90, sha256: "ab".into() });
+    stored.withheld.push(audit_store::Withheld { field: "statement", length: 90, sha256: "ab".into(), sealed: false });
     let one = [stored];
     assert_eq!(lines(Format::Ocsf, &one)[0]["query_info"]["query_string"], "");
     assert_eq!(lines(Format::Ocsf, &one)[0]["unmapped"]["details"]["withheld"][0]["length"], 90);

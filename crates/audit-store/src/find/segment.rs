@@ -4,8 +4,8 @@ use super::bits::Positions;
 use super::grams::{Matrix, Needle, ROWS_OF_GROUP};
 use super::terms::{Term, objects, texts};
 use super::{BLOCK, BLOCKS, SEGMENT, key};
-use crate::db::Db;
-use crate::decode::{self, Header};
+use crate::db::{Db, Stored};
+use crate::decode::{self, Commitment, Header};
 use crate::encode::SALT_LENGTH;
 use crate::index;
 use crate::kind::{BESIDE, EventKind, REQUEST_FACTS, REQUEST_PARAMETERS, REQUEST_POLICIES, REQUEST_STATEMENT};
@@ -101,6 +101,7 @@ struct Builder<'d> {
     sets: Vec<(u64, Positions)>,
     kinds: [usize; EventKind::ALL.len() + 1],
     verdicts: [usize; 3],
+    sealed: usize,
     sessions: HashMap<SessionId, [usize; 2]>,
     /// Hash of facts and policies → places: a statement that runs again has the very ones of before.
     decisions: HashMap<u64, Rc<[usize]>>,
@@ -118,6 +119,7 @@ impl<'d> Builder<'d> {
             sets: Vec::new(),
             kinds: [0; EventKind::ALL.len() + 1],
             verdicts: [0; 3],
+            sealed: 0,
             sessions: HashMap::new(),
             decisions: HashMap::new(),
             matrix: Matrix::new(),
@@ -126,6 +128,7 @@ impl<'d> Builder<'d> {
         for kind in EventKind::ALL {
             builder.kinds[kind as usize] = builder.place(Term::Kind(kind).hash());
         }
+        builder.sealed = builder.place(Term::Sealed.hash());
         builder.verdicts = VERDICTS.map(|verdict| builder.place(Term::Verdict(verdict).hash()));
         builder
     }
@@ -164,8 +167,7 @@ impl<'d> Builder<'d> {
         match header.kind {
             EventKind::Request => self.add_request(at, block, index, &header, leaf),
             EventKind::SessionStarted | EventKind::LoginFailed | EventKind::Administration => {
-                self.add_event(at, block, &log::decode(self.db, index, leaf)?.entry.event);
-                Ok(())
+                self.add_event(at, block, index, leaf)
             }
             EventKind::GatewayStarted
             | EventKind::GatewayStopped
@@ -229,13 +231,15 @@ impl<'d> Builder<'d> {
         for place in places.iter() {
             self.push(*place, at);
         }
-        self.matrix.add(block, &request.statement);
-        request.text_parameters(|value| self.matrix.add(block, value)).map_err(damaged)
+        if request.sealed {
+            self.push(self.sealed, at);
+        }
+        request.open_texts(|text| self.matrix.add(block, text)).map_err(damaged)
     }
 
-    fn add_event(&mut self, at: u16, block: usize, event: &Event) {
+    fn add_event(&mut self, at: u16, block: usize, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
         let mut found = Vec::new();
-        match event {
+        match &log::decode(self.db, index, leaf)?.entry.event {
             Event::SessionStarted(started) => found.extend(started.policies.iter().map(|id| Term::Policy(id).hash())),
             Event::LoginFailed { connection, .. } => found.push(Term::Connection(connection).hash()),
             _ => {}
@@ -244,7 +248,22 @@ impl<'d> Builder<'d> {
             let place = self.place(hash);
             self.push(place, at);
         }
-        texts(event, |text| self.matrix.add(block, text));
+        let (mut sealed, db) = (false, self.db);
+        // Without what is sealed: nothing of that gets into the index by texts.
+        let open = decode::decode(leaf, |of| match db.stored_payload(index, of.field).map_err(log::Failed::Store)? {
+            Some(Stored::Plain(payload)) => Ok(Some(payload)),
+            Some(Stored::Sealed(_)) => {
+                sealed = true;
+                Ok(None)
+            }
+            None => Ok(None),
+        });
+        let open = open.map_err(|error: log::Failed| error.at(index))?;
+        if sealed {
+            self.push(self.sealed, at);
+        }
+        texts(&open.entry.event, |text| self.matrix.add(block, text));
+        Ok(())
     }
 
     /// `rows`: how many there shall be, as a 2-logarithm; `None`: as many as are needed.
@@ -290,27 +309,72 @@ pub(crate) struct RequestFields<'a> {
     parameters: Cow<'a, [u8]>,
     facts: Cow<'a, [u8]>,
     policies: Cow<'a, [u8]>,
+    /// One of its texts is sealed …
+    sealed: bool,
+    /// … the statement, or the parameters.
+    open: [bool; 2],
 }
 
 impl<'a> RequestFields<'a> {
     /// Reads them without looking at the rest.
     pub(crate) fn read(db: &Db, index: u64, leaf: &'a [u8]) -> Result<Self, StoreError> {
         let damaged = |e: DecodeError| log::damaged(index, &e);
-        let mut request =
-            Self { statement: Cow::default(), parameters: Cow::default(), facts: Cow::default(), policies: Cow::default() };
+        let mut request = Self {
+            statement: Cow::default(),
+            parameters: Cow::default(),
+            facts: Cow::default(),
+            policies: Cow::default(),
+            sealed: false,
+            open: [true; 2],
+        };
         let mut reader = Reader::new(leaf.get(2..).unwrap_or_default());
         while let Some((field, bytes)) = reader.skip().map_err(damaged)? {
             if field == BESIDE {
-                let field = Reader::new(bytes).uint32(1).map_err(damaged)?;
-                if let Some(place) = request.place(field) {
-                    let payload = db.payload(index, field)?.unwrap_or_default();
-                    *place = Cow::Owned(payload.get(SALT_LENGTH..).unwrap_or_default().to_vec());
-                }
+                let commitment = Commitment::read(bytes).map_err(damaged)?;
+                request.take_beside(db, index, &commitment)?;
             } else if let Some(place) = request.place(field) {
                 *place = Cow::Borrowed(bytes);
             }
         }
         Ok(request)
+    }
+
+    /// Reads what is kept beside for one of the fields. What cannot be opened is empty, as what is gone is: that it is damaged
+    /// is for others to say.
+    fn take_beside(&mut self, db: &Db, index: u64, commitment: &Commitment) -> Result<(), StoreError> {
+        let field = commitment.field;
+        if self.place(field).is_none() {
+            return Ok(());
+        }
+        let (sealed, payload) = match db.stored_payload(index, field)? {
+            None => (false, Vec::new()),
+            Some(Stored::Plain(payload)) => (false, payload),
+            Some(Stored::Sealed(sealed)) => {
+                let opened = db.keys().and_then(|keys| keys.open(commitment, &sealed).ok().flatten());
+                (true, opened.unwrap_or_default())
+            }
+        };
+        if sealed {
+            match field {
+                REQUEST_STATEMENT => self.open[0] = false,
+                REQUEST_PARAMETERS => self.open[1] = false,
+                _ => {}
+            }
+            self.sealed = self.open != [true; 2];
+        }
+        if let Some(place) = self.place(field) {
+            *place = Cow::Owned(payload.get(SALT_LENGTH..).unwrap_or_default().to_vec());
+        }
+        Ok(())
+    }
+
+    /// Shows its texts that are not sealed.
+    fn open_texts(&self, mut visit: impl FnMut(&[u8])) -> Result<(), DecodeError> {
+        let [statement, parameters] = self.open;
+        if statement {
+            visit(&self.statement);
+        }
+        if parameters { self.text_parameters(visit) } else { Ok(()) }
     }
 
     fn place(&mut self, field: u32) -> Option<&mut Cow<'a, [u8]>> {

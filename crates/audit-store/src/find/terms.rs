@@ -20,6 +20,8 @@ pub(crate) enum Term<'a> {
     Kind(EventKind),
     /// Hours since 1970. Of sessions alone: they have an entry of that hour.
     Hour(i64),
+    /// It has a text that is sealed, and that no row of the index by texts knows.
+    Sealed,
 }
 
 /// Microseconds of an hour.
@@ -41,6 +43,7 @@ impl Term<'_> {
             Term::Object(name) => (b'o', name.as_bytes()),
             Term::Policy(id) => (b'y', id.as_bytes()),
             Term::Kind(kind) => (b'k', kind.as_str().as_bytes()),
+            Term::Sealed => (b'x', b"sealed"),
             Term::Hour(hours) => {
                 // In the order of time, also before 1970.
                 hour = (hours.cast_unsigned() ^ 1 << 63).to_be_bytes();

@@ -283,7 +283,21 @@ impl<'v> Search<'v> {
             }
             bits.and(&own);
         }
-        bits.and_blocks(self.blocks(segment, bits.blocks())?);
+        let timely = self.timely_blocks(segment, bits.blocks())?;
+        bits.and_blocks(timely);
+        if timely != 0 && !self.rows.is_empty() {
+            // Of what is sealed, the index by texts knows nothing: each is looked at.
+            let sealed = union(self.db(), segment, &[Term::Sealed.hash()])?;
+            let blocks = self.text_blocks(segment, timely)?;
+            match sealed {
+                None => bits.and_blocks(blocks),
+                Some(mut sealed) => {
+                    sealed.and(&bits);
+                    bits.and_blocks(blocks);
+                    bits.or(&sealed);
+                }
+            }
+        }
         if self.filter().text.is_some() && !bits.is_empty() {
             // Half of a block are outcomes, which have no text.
             let kinds: Vec<u64> =
@@ -294,8 +308,8 @@ impl<'v> Search<'v> {
         Ok((!bits.is_empty()).then_some(bits))
     }
 
-    /// The blocks among `blocks` whose time fits, and which may have the text.
-    fn blocks(&mut self, segment: u64, mut blocks: u128) -> Result<u128, StoreError> {
+    /// The blocks among `blocks` whose time fits.
+    fn timely_blocks(&self, segment: u64, mut blocks: u128) -> Result<u128, StoreError> {
         let filter = self.filter();
         if (filter.since.is_some() || filter.until.is_some()) && blocks != 0 {
             let value = self.db().get(Family::Find, &key(b'I', segment, &[]))?.unwrap_or_default();
@@ -308,7 +322,7 @@ impl<'v> Search<'v> {
                 }
             }
         }
-        if blocks != 0 && !self.rows.is_empty() { self.text_blocks(segment, blocks) } else { Ok(blocks) }
+        Ok(blocks)
     }
 
     /// The blocks among `blocks` that may have the text.

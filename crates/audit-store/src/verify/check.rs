@@ -3,9 +3,12 @@
 use super::explained::Explained;
 use super::keys::Chain;
 use super::{Finding, Verification};
+use crate::db::Stored;
 use crate::decode::{self, Commitment};
+use crate::encode::may_be_sealed;
 use crate::kind::EventKind;
 use crate::limits::FINDINGS_MAX;
+use crate::seal::{PayloadKeys, key_of};
 use crate::wire::DecodeError;
 use hashbrown::HashMap;
 use proxy_core::{Event, SessionId, StoreError};
@@ -16,8 +19,8 @@ const PROGRESS_EVERY: u64 = 65_536;
 
 /// What lies beside the leaves, wherever they come from.
 pub(super) trait Beside {
-    /// Salt and content of a field of the entry at `index`; `None`: it is not kept.
-    fn payload(&mut self, index: u64, field: u32) -> Result<Option<Vec<u8>>, StoreError>;
+    /// What is kept beside the entry at `index` for a field; `None`: nothing.
+    fn payload(&mut self, index: u64, field: u32) -> Result<Option<Stored>, StoreError>;
 
     /// The hash of a complete subtree, as whoever keeps the log says; `None`: it says nothing of this one.
     fn node(&mut self, node: Node) -> Result<Option<Hash>, StoreError>;
@@ -37,6 +40,8 @@ pub(super) struct Check<'p, B> {
     wanted: Vec<u64>,
     roots: HashMap<u64, Hash>,
     pub(super) chain: Chain,
+    /// What sealed payloads are opened with.
+    pub(super) keys: Option<PayloadKeys>,
     explained: Explained,
     /// The log is read the second time, only for what is missing.
     again: bool,
@@ -59,6 +64,7 @@ impl<'p, B: Beside> Check<'p, B> {
             wanted,
             roots: HashMap::new(),
             chain: Chain::default(),
+            keys: None,
             explained: Explained::default(),
             again: false,
             result: Verification::new(from, to),
@@ -188,14 +194,21 @@ impl<'p, B: Beside> Check<'p, B> {
                 return Ok(());
             }
         };
+        let kind = match decode::header(leaf) {
+            Ok(header) => header.kind,
+            Err(error) => {
+                self.finding(index, None, error.to_string());
+                return Ok(());
+            }
+        };
         let mut contents = HashMap::new();
         for commitment in &commitments {
-            if let Some(content) = self.payload(index, commitment)? {
+            if let Some(content) = self.payload(index, kind, commitment)? {
                 contents.insert(commitment.field, content);
             }
         }
         let before = self.result.finding_count;
-        match decode::decode(leaf, |field| Ok::<_, DecodeError>(contents.remove(&field))) {
+        match decode::decode(leaf, |of| Ok::<_, DecodeError>(contents.remove(&of.field))) {
             Ok(decoded) => {
                 if let Some((session, number)) = decoded.entry.session {
                     self.number(index, session, number, EventKind::of(&decoded.entry.event));
@@ -258,22 +271,62 @@ impl<'p, B: Beside> Check<'p, B> {
     }
 
     /// Checks a payload; its salt and content, where it holds.
-    fn payload(&mut self, index: u64, commitment: &Commitment) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.beside.payload(index, commitment.field) {
-            Ok(None) => self.result.withheld += 1,
-            Ok(Some(payload)) => {
-                self.result.payloads += 1;
-                match decode::open_payload(commitment, &payload) {
-                    Ok(_) => return Ok(Some(payload)),
-                    Err(error) => self.finding(index, None, error.to_string()),
-                }
+    fn payload(&mut self, index: u64, kind: EventKind, commitment: &Commitment) -> Result<Option<Vec<u8>>, StoreError> {
+        let payload = match self.beside.payload(index, commitment.field) {
+            Ok(None) => {
+                self.result.withheld += 1;
+                return Ok(None);
             }
+            Ok(Some(Stored::Plain(payload))) => {
+                let held = decode::open_payload(commitment, &payload).map(|_| ());
+                held.map(|()| payload)
+            }
+            Ok(Some(Stored::Sealed(_))) if !may_be_sealed(kind) => {
+                let name = kind.field_name(commitment.field);
+                self.finding(index, None, format!("its {name} is sealed, and every verifier needs it"));
+                return Ok(None);
+            }
+            Ok(Some(Stored::Sealed(sealed))) => match self.unseal(index, commitment, &sealed) {
+                Some(opened) => opened,
+                None => return Ok(None),
+            },
             Err(StoreError::Corrupt(error)) => {
                 self.finding(index, None, format!("the payload of field {}: {error}", commitment.field));
+                return Ok(None);
             }
             Err(error) => return Err(error),
+        };
+        self.result.payloads += 1;
+        match payload {
+            Ok(payload) => Ok(Some(payload)),
+            Err(error) => {
+                self.finding(index, None, error.to_string());
+                Ok(None)
+            }
         }
-        Ok(None)
+    }
+
+    /// Opens a sealed payload; `None`: it cannot be.
+    fn unseal(&mut self, index: u64, commitment: &Commitment, sealed: &[u8]) -> Option<Result<Vec<u8>, DecodeError>> {
+        let Some(id) = key_of(sealed) else {
+            let what = format!("the payload of field {} is sealed in no form that is known, or cut off", commitment.field);
+            self.finding(index, None, what);
+            return None;
+        };
+        let opened = self.keys.as_ref().map(|keys| keys.open(commitment, sealed));
+        match opened {
+            Some(Ok(Some(payload))) => return Some(Ok(payload)),
+            Some(Err(error)) => return Some(Err(error)),
+            // Whoever has the log's keys has all of them: this is none of its payloads.
+            Some(Ok(None)) => {
+                let what =
+                    format!("the payload of field {} is sealed with the key {id}, which is none of the log's", commitment.field);
+                self.finding(index, None, what);
+            }
+            None => {}
+        }
+        self.result.sealed += 1;
+        None
     }
 
     fn number(&mut self, index: u64, session: SessionId, number: u64, kind: EventKind) {

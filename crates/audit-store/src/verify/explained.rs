@@ -44,7 +44,8 @@ impl Explained {
     pub(super) fn see(&mut self, entry: &Entry) {
         let Some((session, _)) = entry.session else { return };
         match &entry.event {
-            Event::SessionStarted(started) if self.connections.len() < SESSIONS_MAX => {
+            // Of a target that is kept beside, it is not known.
+            Event::SessionStarted(started) if self.connections.len() < SESSIONS_MAX && !started.target.connection.is_empty() => {
                 self.connections.insert(session, started.target.connection.clone());
             }
             Event::SessionEnded { .. } => {

@@ -17,6 +17,7 @@ mod keys;
 mod published;
 mod stored;
 
+use crate::seal::PayloadKeys;
 use proxy_core::{SessionId, StoreError};
 use serde::Serialize;
 use tlog::Verifier;
@@ -39,6 +40,9 @@ pub struct Expected {
     pub witnesses: Vec<Verifier>,
     /// How many of them must have cosigned the last checkpoint.
     pub witnesses_min: usize,
+    /// What sealed payloads are opened with, which are not checked otherwise. Of an open store, its own are taken where none are
+    /// given.
+    pub payload_keys: Option<PayloadKeys>,
 }
 
 /// What a verification found.
@@ -54,6 +58,8 @@ pub struct Verification {
     pub sessions: u64,
     /// Payloads that were checked against their commitment.
     pub payloads: u64,
+    /// Payloads that are sealed, and were not checked: the verifier has no key.
+    pub sealed: u64,
     /// Payloads that are not kept any more.
     pub withheld: u64,
     /// Entries that were destroyed: their hashes are left.
@@ -102,6 +108,7 @@ impl Verification {
             entries: 0,
             sessions: 0,
             payloads: 0,
+            sealed: 0,
             withheld: 0,
             destroyed: 0,
             origin: None,

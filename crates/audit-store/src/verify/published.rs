@@ -3,8 +3,10 @@
 use super::check::{Beside, Check};
 use super::claims::Claims;
 use super::{Blobs, Expected, Verification};
+use crate::db::Stored;
 use crate::log::Leaves;
 use crate::published::{payload_path, take_payloads};
+use crate::seal::SEALED;
 use hashbrown::HashMap;
 use proxy_core::StoreError;
 use tlog::merkle::Hash;
@@ -15,13 +17,13 @@ use tlog::{Node, Note};
 struct Files<'b> {
     blobs: &'b dyn Blobs,
     size: u64,
-    payloads: HashMap<(u64, u32), Vec<u8>>,
+    payloads: HashMap<(u64, u32), Stored>,
     /// Of each level, the tile that was read last.
     tiles: HashMap<u8, (u64, Option<Vec<u8>>)>,
 }
 
 impl Beside for Files<'_> {
-    fn payload(&mut self, index: u64, field: u32) -> Result<Option<Vec<u8>>, StoreError> {
+    fn payload(&mut self, index: u64, field: u32) -> Result<Option<Stored>, StoreError> {
         Ok(self.payloads.get(&(index, field)).cloned())
     }
 
@@ -68,6 +70,7 @@ pub fn published(blobs: &dyn Blobs, expected: &Expected, mut progress: impl FnMu
     let files = Files { blobs, size, payloads: HashMap::new(), tiles: HashMap::new() };
     let mut report = |checked| progress(checked, size);
     let mut check = Check::new(files, 0, size, claims.sizes(), &mut report);
+    check.keys.clone_from(&expected.payload_keys);
     if own.is_none() {
         check.finding(0, None, "there is no checkpoint: nothing says how long the log is");
     }
@@ -96,10 +99,11 @@ fn bundle(blobs: &dyn Blobs, tile: &Tile, check: &mut Check<'_, Files<'_>>) -> R
     if let Some(file) = payloads {
         match take_payloads(&file) {
             Some(taken) => {
-                let keyed = taken
-                    .into_iter()
-                    .map(|((place, field), payload)| ((first + u64::from(place), u32::from(field)), payload.to_vec()));
-                check.beside.payloads.extend(keyed);
+                for ((place, field), payload) in taken {
+                    let (index, field, payload) = (first + u64::from(place), u32::from(field), payload.to_vec());
+                    let payload = if field & SEALED == 0 { Stored::Plain(payload) } else { Stored::Sealed(payload) };
+                    check.beside.payloads.insert((index, field & !SEALED), payload);
+                }
             }
             None => check.finding(first, None, format!("{} is damaged", payload_path(tile))),
         }

@@ -3,7 +3,7 @@
 use super::check::{Beside, Check};
 use super::claims::Claims;
 use super::{Expected, Verification};
-use crate::db::Db;
+use crate::db::{Db, Stored};
 use crate::log::{Chunks, Leaves};
 use crate::tree::kept_hash;
 use proxy_core::StoreError;
@@ -16,8 +16,8 @@ struct Kept<'d> {
 }
 
 impl Beside for Kept<'_> {
-    fn payload(&mut self, index: u64, field: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.payload(index, field)
+    fn payload(&mut self, index: u64, field: u32) -> Result<Option<Stored>, StoreError> {
+        self.db.stored_payload(index, field)
     }
 
     fn node(&mut self, node: Node) -> Result<Option<Hash>, StoreError> {
@@ -28,6 +28,7 @@ impl Beside for Kept<'_> {
 /// Checks the entries from `from` to before `to`, against each other alone.
 pub(crate) fn sequence(db: &Db, from: u64, to: u64, mut progress: impl FnMut(u64)) -> Result<Verification, StoreError> {
     let mut check = Check::new(Kept { db }, from, to, Vec::new(), &mut progress);
+    check.keys = db.keys().cloned();
     read(db, from, to, &mut check)?;
     Ok(check.finish())
 }
@@ -36,6 +37,7 @@ pub(crate) fn sequence(db: &Db, from: u64, to: u64, mut progress: impl FnMut(u64
 pub(crate) fn stored(db: &Db, end: u64, expected: &Expected, mut progress: impl FnMut(u64)) -> Result<Verification, StoreError> {
     let claims = Claims::read(expected.checkpoint.as_deref(), &expected.earlier);
     let mut check = Check::new(Kept { db }, 0, end, claims.sizes(), &mut progress);
+    check.keys = expected.payload_keys.as_ref().or(db.keys()).cloned();
     read(db, 0, end, &mut check)?;
     if check.begin_again() {
         read(db, 0, end, &mut check)?;

@@ -142,6 +142,7 @@ impl Holding {
             keys: parse(&self.keys)?,
             witnesses: parse(&self.witnesses)?,
             witnesses_min: self.witnesses_min,
+            payload_keys: None,
         })
     }
 }

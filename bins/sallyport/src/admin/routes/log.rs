@@ -119,6 +119,26 @@ pub(super) async fn rotate(
     Ok(Json(json!({ "key": key.to_string() })))
 }
 
+/// `POST /api/v1/audit/key/rotate-payload`: payloads are sealed with a new key from here on.
+pub(super) async fn rotate_payload(
+    State(state): State<Arc<AdminState>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    (state.payload_keys)(caller.id(), false).await.map(Json).map_err(ApiError::Failed)
+}
+
+/// `POST /api/v1/audit/key/rewrap`: the payloads' keys are wrapped by what is configured now.
+pub(super) async fn rewrap(
+    State(state): State<Arc<AdminState>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, ApiError> {
+    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    (state.payload_keys)(caller.id(), true).await.map(Json).map_err(ApiError::Failed)
+}
+
 /// What is to be proven.
 #[derive(Debug, Deserialize)]
 pub(super) struct ProveQuery {

@@ -48,6 +48,8 @@ pub(super) fn router(state: Arc<AdminState>) -> Router {
         .route("/api/v1/audit/retain", post(keeping::retain))
         .route("/api/v1/audit/key", get(log::key))
         .route("/api/v1/audit/key/rotate", post(log::rotate))
+        .route("/api/v1/audit/key/rotate-payload", post(log::rotate_payload))
+        .route("/api/v1/audit/key/rewrap", post(log::rewrap))
         .route("/api/v1/audit/prove", get(log::prove))
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/{*path}", get(log::file))

@@ -1,10 +1,8 @@
 //! `sallyport audit continue` and `new-log`: an operator decides about a log that would fork.
 
 use super::repair::no_gateway;
-use crate::admin::local_caller;
-use crate::cli::control::record;
+use crate::cli::control::{open_log, record};
 use crate::cli::{Failure, Output, load};
-use crate::evidence;
 use base64::Engine;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -21,7 +19,7 @@ pub(super) struct Args {
 pub(super) fn continue_here(file: &Path, args: &Args, output: &Output) -> Result<(), Failure> {
     let config = load(file)?;
     no_gateway(&config)?;
-    let (store, notary) = evidence::open_moved(&config, &local_caller())?;
+    let (store, notary) = open_log(&config, true)?;
     let details = BTreeMap::from([("reason".to_owned(), args.reason.clone())]);
     record(&store, "log continued", notary.origin().to_owned(), details)?;
     if output.json() {
@@ -37,7 +35,7 @@ pub(super) fn new_log(file: &Path, args: &Args, output: &Output) -> Result<(), F
     let (folder, control, export) = (config.audit_dir(), config.control_dir(), config.export_dir());
     let aside = audit_store::notary::set_aside(&folder, &control, &export);
     let aside = aside.map_err(|error| Failure::finding(error.to_string()))?;
-    let (store, notary) = evidence::open(&config, &local_caller())?;
+    let (store, notary) = open_log(&config, false)?;
     let mut details =
         BTreeMap::from([("reason".to_owned(), args.reason.clone()), ("old log".to_owned(), aside.folder.display().to_string())]);
     if let Some(checkpoint) = &aside.checkpoint {

@@ -1,9 +1,10 @@
 //! `sallyport audit key` and `checkpoint`: what an auditor keeps elsewhere.
 
 use crate::admin::local_caller;
-use crate::cli::control::ask;
+use crate::cli::control::{ask, locked, open_log, services, writing_keys};
+use crate::cli::remote::block_on;
 use crate::cli::{Failure, Output, load};
-use crate::evidence;
+use crate::evidence::{self, PayloadKeyError, change_payload_keys as change};
 use clap::Subcommand;
 use proxy_io::clock::now;
 use serde_json::{Value, json};
@@ -19,13 +20,23 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make a new key, which the present one endorses; whoever knows that one goes on verifying
-    Rotate,
+    Rotate {
+        /// Not the key that signs: a new key for the payloads (audit.payload_key). Older ones go on opening what they sealed
+        #[arg(long)]
+        payload: bool,
+    },
+    /// Wrap the keys of the payloads by what audit.payload_key names now; what had wrapped them is not needed any more
+    ///
+    /// Both must be reachable while it runs. Payloads are not touched.
+    Rewrap,
 }
 
 pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failure> {
     match args.action {
         None => show(file, output),
-        Some(Action::Rotate) => rotate(file, output),
+        Some(Action::Rotate { payload: false }) => rotate(file, output),
+        Some(Action::Rotate { payload: true }) => payload(file, false, output),
+        Some(Action::Rewrap) => payload(file, true, output),
     }
 }
 
@@ -49,7 +60,7 @@ fn rotate(file: &Path, output: &Output) -> Result<(), Failure> {
         Some(answer) => answer,
         None => {
             let by = local_caller();
-            let (_store, notary) = evidence::open(&config, &by)?;
+            let (_store, notary) = open_log(&config, false)?;
             let key = notary.rotate(&by, now()).map_err(|error| Failure::finding(error.to_string()))?;
             json!({ "key": key.to_string() })
         }
@@ -58,6 +69,31 @@ fn rotate(file: &Path, output: &Output) -> Result<(), Failure> {
         return output.value(&answer);
     }
     output.line(answer["key"].as_str().unwrap_or_default());
+    Ok(())
+}
+
+/// A new key for payloads, or all of them wrapped anew.
+fn payload(file: &Path, rewrap: bool, output: &Output) -> Result<(), Failure> {
+    let config = load(file)?;
+    let client = crate::admin::client::Client::new(&config.admin_socket());
+    let path = if rewrap { "/api/v1/audit/key/rewrap" } else { "/api/v1/audit/key/rotate-payload" };
+    let answer = match ask(async { client.post(path, &Value::Null).await })? {
+        Some(answer) => answer,
+        None => {
+            let mut keys = writing_keys(&config)?.ok_or_else(|| locked(PayloadKeyError::None))?;
+            let (store, _notary) = evidence::open(&config, &local_caller(), Some(&mut keys), false)?;
+            block_on(async {
+                change(&config, &*services(&config)?, &mut keys, &store, &local_caller(), rewrap).await.map_err(Failure::finding)
+            })?
+        }
+    };
+    if output.json() {
+        return output.value(&answer);
+    }
+    match answer["payload_key"].as_str() {
+        Some(key) => output.line(format!("payloads are sealed with the key {key} from here on")),
+        None => output.line(format!("{} keys are wrapped by {}", answer["keys"], answer["source"].as_str().unwrap_or_default())),
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::repair::no_gateway;
-use crate::cli::control::record;
+use crate::cli::control::{record, writing_keys};
 use crate::cli::{Failure, Output, load};
 use audit_store::{AuditStore, Options};
 use serde_json::json;
@@ -16,7 +16,8 @@ pub(super) fn run(file: &Path, output: &Output) -> Result<(), Failure> {
     let folder = config.audit_dir();
     // Opening makes a store where there is none.
     audit_store::open_read_only(&folder)?;
-    let options = Options { min_free_bytes: config.audit.min_free, ..Options::default() };
+    let payload_keys = writing_keys(&config)?.map(|keys| keys.keys());
+    let options = Options { min_free_bytes: config.audit.min_free, payload_keys, ..Options::default() };
     let store = AuditStore::open(&folder, options)?;
     let (began, entries) = (Instant::now(), store.health().entries);
     let mut bar = Progress::new(output, entries);

@@ -1,7 +1,7 @@
 //! `sallyport audit repair`: a log that cannot be opened, because a power loss has damaged its end.
 
 use crate::admin::client::{Client, ClientError};
-use crate::cli::control::record;
+use crate::cli::control::{record, writing_keys};
 use crate::cli::remote::block_on;
 use crate::cli::{Failure, Output, load};
 use crate::config::Config;
@@ -14,7 +14,8 @@ pub(super) fn run(file: &Path, drop_damaged_tail: bool, output: &Output) -> Resu
     let config = load(file)?;
     no_gateway(&config)?;
     let folder = config.audit_dir();
-    let options = Options { min_free_bytes: config.audit.min_free, ..Options::default() };
+    let payload_keys = writing_keys(&config)?.map(|keys| keys.keys());
+    let options = Options { min_free_bytes: config.audit.min_free, payload_keys, ..Options::default() };
     let Some(damage) = audit_store::damage(&folder, &options)? else {
         if output.json() {
             return output.value(&json!({ "damaged": false }));

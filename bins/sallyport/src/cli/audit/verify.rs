@@ -3,16 +3,21 @@
 use super::progress::Progress;
 use crate::admin::Holding;
 use crate::admin::client::Client;
+use crate::cli::control::services;
 use crate::cli::logs::{self, Source};
 use crate::cli::output::Tone;
 use crate::cli::remote::block_on;
 use crate::cli::{Failure, Output, load};
-use crate::evidence::read_proof;
+use crate::config::parse;
+use crate::evidence::{PayloadKeyError, read_payload_keys, read_proof};
 use crate::view::{self, printable, summary};
 use audit_store::prove::{Shown, check};
-use audit_store::{Expected, Folder, verify_published};
+use audit_store::{Expected, Folder, PayloadKeys, verify_published};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+
+/// A configuration that says nothing.
+const NO_CONFIG: &str = "[[listener]]\nprotocol = \"admin\"\naddress = \"127.0.0.1:1\"\ntls = \"optional\"\n";
 
 /// `audit verify`.
 #[derive(Debug, clap::Args)]
@@ -32,11 +37,19 @@ pub(super) struct Args {
     /// How many of them must have cosigned the last checkpoint [default: all]
     #[arg(long, value_name = "NUMBER")]
     witnesses_min: Option<usize>,
+    /// The log's payload-keys.json, or a copy: opens sealed payloads of a PATH, which are not checked otherwise
+    ///
+    /// What has wrapped the keys in it must be at hand; where that is Vault or Key Vault, as the configuration says.
+    #[arg(long, value_name = "FILE")]
+    payload_keys: Option<PathBuf>,
 }
 
 pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failure> {
     let holding = holding(args)?;
-    let expected = holding.expected().map_err(Failure::usage)?;
+    let mut expected = holding.expected().map_err(Failure::usage)?;
+    if let Some(path) = &args.payload_keys {
+        expected.payload_keys = Some(given_keys(file, path)?);
+    }
     let answer = match &args.path {
         Some(path) => match read_proof(path).map_err(|error| Failure::finding(format!("{}: {error}", path.display())))? {
             Some(proven) => return report_proof(&check(&proven, &expected.keys), output),
@@ -53,6 +66,15 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
         },
     };
     report(&answer, output)
+}
+
+/// The keys of a file that was given.
+fn given_keys(file: &Path, path: &Path) -> Result<PayloadKeys, Failure> {
+    // Wrapped by a secret on this machine, they need no configuration.
+    let config = if file.exists() { load(file)? } else { parse(NO_CONFIG, file)? };
+    let failed = |error: PayloadKeyError| Failure::usage(format!("--payload-keys: {error}"));
+    let keys = block_on(async { Ok(read_payload_keys(path, &*services(&config)?).await) })?.map_err(failed)?;
+    keys.ok_or_else(|| Failure::usage(format!("--payload-keys: {} is not there", path.display())))
 }
 
 fn holding(args: &Args) -> Result<Holding, Failure> {
@@ -117,6 +139,10 @@ fn report(answer: &Value, output: &Output) -> Result<(), Failure> {
     } else if holds {
         let counts = format!("{} entries, {} sessions, {} payloads", found["entries"], found["sessions"], found["payloads"]);
         output.line(format!("{} {counts}: no gaps, nothing altered", output.paint(Tone::Good, "the log holds")));
+        if found["sealed"].as_u64().is_some_and(|sealed| sealed > 0) {
+            let words = format!("{} payloads are sealed and were not checked: their keys are needed", found["sealed"]);
+            output.line(format!("  {}", output.paint(Tone::Doubtful, &words)));
+        }
         for borne in found["checkpoints"].as_array().into_iter().flatten() {
             output.line(format!("  its first {} entries are those of the checkpoint {}", borne["size"], text(borne, "root")));
             output.line(format!("    signed by {}{}", text(borne, "key"), vouched(borne)));

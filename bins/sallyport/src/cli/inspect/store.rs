@@ -99,7 +99,11 @@ fn leaf(reader: &Reader, index: u64, output: &Output) -> Result<(), Failure> {
         output.line(field_line(&leaf, field));
     }
     for withheld in entry.iter().flat_map(|entry| &entry.withheld) {
-        output.line(format!("{}: removed; it was {} bytes long", withheld.field, withheld.length));
+        let (name, length) = (withheld.field, withheld.length);
+        output.line(match withheld.sealed {
+            true => format!("{name}: sealed; it is {length} bytes long"),
+            false => format!("{name}: removed; it was {length} bytes long"),
+        });
     }
     Ok(())
 }

@@ -38,6 +38,8 @@ struct Verdict<'c> {
 
 pub(super) fn run(file: &Path, args: &Test, output: &Output) -> Result<(), Failure> {
     let config = load(file)?;
+    // Which secret keys a hash does not change what is decided.
+    config.remote_secrets.iter().for_each(crate::config::Secret::assume);
     let beside = || config.file.parent().unwrap_or(Path::new("")).join("policy-tests.toml");
     let path = args.file.clone().unwrap_or_else(beside);
     let (cases, text) = read(&path)?;
