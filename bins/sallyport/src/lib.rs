@@ -12,6 +12,7 @@ pub mod export;
 pub mod log;
 pub mod metrics;
 pub mod serve;
+pub mod shipping;
 pub(crate) mod streams;
 pub mod target;
 pub mod telemetry;

@@ -8,6 +8,7 @@ use super::model::{
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
 use super::secret::{InvalidRef, Secret, SecretRef};
+use super::shipping::{Shipping, shipping};
 use super::streams::{Stream, stream};
 use super::{canonical, rules, witness};
 use audit_store::EventKind;
@@ -86,6 +87,7 @@ pub(super) struct Parts {
     pub(super) audit: At<Audit>,
     pub(super) witnesses: Vec<At<WitnessConfig>>,
     pub(super) streams: Vec<At<Stream>>,
+    pub(super) shipping: Vec<At<Shipping>>,
 }
 
 impl Parts {
@@ -103,6 +105,7 @@ impl Parts {
                 .map_or_else(|| At { line: 0, value: Audit::default() }, |section| audit(&section, source)),
             witnesses: all(top, "witness", witness::witness),
             streams: all(top, "stream", |section| stream(section, source)),
+            shipping: all(top, "shipping", |section| shipping(section, source)),
         }
     }
 
@@ -126,6 +129,7 @@ impl Parts {
             classify: values(self.classify),
             masks: values(self.masks),
             streams: values(self.streams),
+            shipping: values(self.shipping),
             policy_dir: policy_dir.unwrap_or_else(|| source.folder.join("policies")),
             limits: limits(top),
             audit: self.audit.value,

@@ -18,6 +18,7 @@ use crate::approvals::ApprovalBoard;
 use crate::cli::Failure;
 use crate::config::{self, Address, Config, ListenerProtocol};
 use crate::evidence::{self, Keeper, Publisher};
+use crate::shipping::{Rewrites, Shippers};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::streams::Streams;
 use crate::telemetry;
@@ -54,6 +55,7 @@ struct Gateway {
     started_with: Arc<Config>,
     store: Arc<audit_store::AuditStore>,
     publisher: Arc<Publisher>,
+    rewrites: Arc<Rewrites>,
     keeper: Arc<Keeper>,
     ledger: Ledger,
     engine: PolicyEngine,
@@ -134,6 +136,9 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     let stop = CancellationToken::new();
     start_admin(&gateway, &board, &stop)?;
     let streams = Streams::open(&config, &gateway.store.reader(), |event| gateway.record(event))?;
+    let reader = gateway.store.reader();
+    let shippers =
+        Shippers::open(&config, &gateway.publisher, &reader, &gateway.rewrites, |event| gateway.record(event))?;
     let workers = start_workers(&gateway, &board)?;
     for (listener, address) in postgres_listeners(&config).zip(&workers.addresses) {
         let shown = match address {
@@ -152,6 +157,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tokio::spawn(retain(gateway.clone(), stop.clone())),
     ];
     background.extend(streams.start(&gateway.metrics, &stop));
+    let shipped = shippers.start(&gateway.metrics);
     wait_for_stop().await;
     drain(&gateway, &config, &workers).await;
     stop.cancel();
@@ -166,6 +172,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     if let Err(error) = gateway.publisher.round().await {
         tracing::error!("{error}");
     }
+    shipped.finish().await;
     if let Err(error) = gateway.store.close() {
         tracing::error!(%error, "the audit store did not close well");
     }
@@ -228,7 +235,10 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
     let metered: Arc<dyn Store> = Arc::new(MeteredStore::new(store.clone(), &metrics));
     let witnesses = Witnesses::new(&config.witnesses, config.audit.witnesses_min)
         .map_err(|error| Failure::finding(format!("the witnesses cannot be asked: {error}")))?;
-    let publisher = Publisher::new(store.clone(), notary, export, witnesses, metrics.clone());
+    let log = format!("{:032x}", u128::from_be_bytes(store.log_id()));
+    let rewrites = Rewrites::open(&config, &log).map_err(|error| Failure::finding(error.to_string()))?;
+    let rewrites = Arc::new(rewrites);
+    let publisher = Publisher::new(store.clone(), notary, export, witnesses, Arc::clone(&rewrites), metrics.clone());
     let keeper = Keeper::open(&config, store.clone(), publisher.clone());
     let keeper = keeper.map_err(|error| Failure::finding(format!("the log's holds cannot be read: {error}")))?;
     let recorded = match tracer {
@@ -239,6 +249,7 @@ fn start(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<Arc<Gateway>,
         ledger: Ledger::new(recorded),
         store,
         publisher,
+        rewrites,
         keeper: Arc::new(keeper),
         engine,
         gate,
