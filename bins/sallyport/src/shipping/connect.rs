@@ -7,13 +7,16 @@ use crate::target::tls::verifying;
 use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::local::LocalFileSystem;
-use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+use axum::http::HeaderName;
+use object_store::{BackoffConfig, ClientOptions, HeaderMap, HeaderValue, ObjectStore, RetryConfig};
 use rustls::{ClientConfig, RootCertStore};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Says which checksum comes with an upload.
+const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-sdk-checksum-algorithm");
 /// Tries of one request; the whole is tried again later in any case.
 const RETRY: RetryConfig = RetryConfig {
     backoff: BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(5), base: 2.0 },
@@ -27,11 +30,14 @@ const RETRY: RetryConfig = RetryConfig {
 /// What is wrong with the settings, in a sentence.
 pub(super) fn open(url: &ObjectUrl, reach: &Reach, make: bool) -> Result<Place, String> {
     let store: Arc<dyn ObjectStore> = match url {
-        ObjectUrl::S3 { bucket, .. } => Arc::new(s3(bucket, reach)?),
+        ObjectUrl::S3 { bucket, .. } => {
+            let writer = s3(bucket, reach, true)?;
+            return Ok(Place::new(Arc::new(s3(bucket, reach, false)?), Arc::new(writer), url));
+        }
         ObjectUrl::Azure { container, account, .. } => Arc::new(azure(container, account.as_ref(), reach)?),
         ObjectUrl::Folder { path } => Arc::new(folder(path, make)?),
     };
-    Ok(Place::new(store, url))
+    Ok(Place::new(Arc::clone(&store), store, url))
 }
 
 /// Where one object is replaced: the place that it is in, and its name.
@@ -73,7 +79,7 @@ fn text(secret: &Secret) -> Result<String, String> {
     text.map_err(|_| format!("{} is not text", secret.reference()))
 }
 
-fn s3(bucket: &str, reach: &Reach) -> Result<object_store::aws::AmazonS3, String> {
+fn s3(bucket: &str, reach: &Reach, writes: bool) -> Result<object_store::aws::AmazonS3, String> {
     let mut builder = match &reach.credential {
         ObjectCredential::S3 { access_key_id, secret_access_key, session_token } => {
             let builder = AmazonS3Builder::new()
@@ -92,10 +98,15 @@ fn s3(bucket: &str, reach: &Reach) -> Result<object_store::aws::AmazonS3, String
     if let Some(region) = &reach.region {
         builder = builder.with_region(region);
     }
+    if writes {
+        // Buckets with Object Lock take nothing without a checksum; the service's documentation wants it to be announced.
+        let announced = HeaderMap::from_iter([(CHECKSUM_ALGORITHM, HeaderValue::from_static("SHA256"))]);
+        builder = builder
+            .with_checksum_algorithm(Checksum::SHA256)
+            .with_client_options(ClientOptions::new().with_default_headers(announced));
+    }
     builder
         .with_bucket_name(bucket)
-        // Buckets with Object Lock take nothing without one.
-        .with_checksum_algorithm(Checksum::SHA256)
         .with_retry(RETRY)
         .with_http_connector(connector(reach)?)
         .build()

@@ -43,6 +43,9 @@ pub(crate) enum PlaceError {
     /// It did not come to its end.
     #[error("{0}: not done within {seconds} s", seconds = PATIENCE.as_secs())]
     TimedOut(String),
+    /// It is there, and it is not.
+    #[error("{0}: the storage does not take it, because of a conflict, and has none")]
+    Conflict(String),
     /// What should be a folder or a file is neither: it may lead anywhere.
     #[error("{} is not a plain file or folder: a destination has no links", .0.display())]
     Link(PathBuf),
@@ -61,6 +64,8 @@ pub(super) enum Made {
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     store: Arc<dyn ObjectStore>,
+    /// The same, for writing.
+    writer: Arc<dyn ObjectStore>,
     /// What stands before each path; empty, or with a slash at its end.
     prefix: String,
     /// The folder that it is, if it is one.
@@ -69,13 +74,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, url: &ObjectUrl) -> Self {
+    /// `writer`: the same store, for requests that write.
+    pub(super) fn new(store: Arc<dyn ObjectStore>, writer: Arc<dyn ObjectStore>, url: &ObjectUrl) -> Self {
         let (prefix, folder) = match url {
             ObjectUrl::S3 { prefix, .. } | ObjectUrl::Azure { prefix, .. } if prefix.is_empty() => (String::new(), None),
             ObjectUrl::S3 { prefix, .. } | ObjectUrl::Azure { prefix, .. } => (format!("{prefix}/"), None),
             ObjectUrl::Folder { path } => (String::new(), Some(path.clone())),
         };
-        Self { store, prefix, folder, shown: url.to_string() }
+        Self { store, writer, prefix, folder, shown: url.to_string() }
     }
 
     /// The place called `name` below it.
@@ -126,7 +132,7 @@ impl Place {
     /// Makes an object, unless there is one.
     pub(super) async fn create(&self, path: &str, content: Bytes) -> Result<Made, PlaceError> {
         let (at, options) = (self.at(path)?, PutOptions::from(PutMode::Create));
-        let made = async { Ok(self.store.put_opts(&at, content.into(), options).await) };
+        let made = async { Ok(self.writer.put_opts(&at, content.into(), options).await) };
         match self.timed(path, made).await? {
             Ok(_) => Ok(Made::New),
             // Locked containers answer to a second write with a conflict.
@@ -138,7 +144,7 @@ impl Place {
     /// Puts an object in the place of what is there.
     pub(super) async fn replace(&self, path: &str, content: Bytes) -> Result<(), PlaceError> {
         let at = self.at(path)?;
-        let put = async { self.store.put(&at, content.into()).await.map_err(|error| self.refused(path, &error)) };
+        let put = async { self.writer.put(&at, content.into()).await.map_err(|error| self.refused(path, &error)) };
         self.timed(path, put).await.map(drop)
     }
 

@@ -329,7 +329,8 @@ impl Shipper {
         let max = if path.starts_with("payload/") { PAYLOADS_MAX } else { ENTRIES_MAX };
         match place.get(path, max).await? {
             Some(theirs) if same(&content, &theirs) => Ok(()),
-            _ => Err(ShipError::Other(format!("{}/{path}", place.shown()))),
+            Some(_) => Err(ShipError::Other(format!("{}/{path}", place.shown()))),
+            None => Err(PlaceError::Conflict(format!("{}/{path}", place.shown())).into()),
         }
     }
 
