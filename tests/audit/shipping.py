@@ -176,7 +176,7 @@ class Rclone(Server):
         (self.folder / "open-bucket").mkdir()
         more = ["--cert", tls / "server.pem", "--key", tls / "server.key"] if tls else []
         rclone = Path(sys.executable).parent / "rclone"
-        super().__init__(name, [rclone, "serve", "s3", "--config", "/dev/null", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", "--addr", f"127.0.0.1:{number}", "--auth-key", f"log,{SECRET}", *more, self.folder], number)
+        super().__init__(name, [rclone, "serve", "s3", "--config", "/dev/null", "--dir-cache-time", "100ms", "--addr", f"127.0.0.1:{number}", "--auth-key", f"log,{SECRET}", *more, self.folder], number)
 
     def settings(self, ca=None):
         scheme, host = ("https", "localhost") if self.tls else ("http", "127.0.0.1")
@@ -386,11 +386,17 @@ def killed_while_it_catches_up_it_loses_nothing():
         config = g.dir / "sallyport.toml"
         config.write_text(config.read_text() + destination("vault", moto.settings("log-bucket"), more='latest = "none"\n'))
         log = log_id(g)
-        for turn in range(6):
+        cursor, seen = g.dir / "data/control/shipping/vault.cursor.json", []
+        full = lambda: json.loads(cursor.read_text())["full"] if cursor.exists() else 0
+        for turn in range(4):
             g.start()
-            time.sleep(1.2 + 0.5 * turn)
+            # In the middle of a step, each time somewhere else.
+            until("a step is done, or the next is under way", lambda: full() > max(seen, default=0) or turn == 3, 60)
+            time.sleep(0.1 * turn)
             os.kill(g.pid, signal.SIGKILL)
             g.crash()
+            seen.append(full())
+        assert 0 < seen[0] < 30_000, seen
         g.start()
         size = shipped(g, "vault", seconds=180)
         assert size > 40_000, size
@@ -468,6 +474,8 @@ def what_is_tampered_with_there_is_found_with_its_place():
             shutil.rmtree(there)
             shutil.copytree(whole, there)
             change()
+            # rclone remembers what a folder has for so long.
+            time.sleep(0.2)
             for arguments in (["--shipped", "vault"], [f"file://{there}", "--key", known], [f"file://{server.folder}/log-bucket/gw", "--key", known]):
                 if name == "the newest checkpoints removed" and arguments[0].endswith(log):
                     # Without the latest one, which stands elsewhere, an older log is an older log.

@@ -99,8 +99,14 @@ impl Gateway {
         let config =
             crate::config::parse(listener, &folder.path().join("sallyport.toml")).unwrap_or_else(|error| panic!("{error}"));
         let rewrites = Arc::new(crate::shipping::Rewrites::open(&config, "").unwrap());
-        let publisher =
-            crate::evidence::Publisher::new(Arc::clone(&store), notary, None, witnesses, rewrites, crate::metrics::Metrics::new());
+        let publisher = crate::evidence::Publisher::new(
+            Arc::clone(&store),
+            notary,
+            None,
+            witnesses,
+            rewrites,
+            crate::metrics::Metrics::new(),
+        );
         let keeper = crate::evidence::Keeper::open(&config, Arc::clone(&store), Arc::clone(&publisher)).unwrap();
         let (store, live) = (Arc::new(Recording { store, closed: Mutex::new(false) }), Arc::new(Live::default()));
         let keys = Arc::new(identity::MachineKeys::open(&folder.path().join("keys.json")).unwrap());

@@ -525,7 +525,13 @@ pub const KEYS: &[Key] = &[
         "The service, where it is not the provider's own. `http://` on this host alone.",
     ),
     entry(("shipping", "region"), "text", "(`us-east-1`)", "\"eu-central-1\"", "S3's region."),
-    entry(("shipping", "account"), "text", "(the URL's, or the environment's)", "\"auditlogs\"", "Azure's storage account, for `az://`."),
+    entry(
+        ("shipping", "account"),
+        "text",
+        "(the URL's, or the environment's)",
+        "\"auditlogs\"",
+        "Azure's storage account, for `az://`.",
+    ),
     entry(("shipping", "ca"), "path", "(the system's)", "\"tls/storage-ca.pem\"", "Certificates that are trusted, PEM."),
     entry(
         ("shipping", "credential"),
@@ -545,8 +551,20 @@ pub const KEYS: &[Key] = &[
         "\"env:LOG_SAS\"",
         "Azure: a shared access signature, as the portal gives it.",
     ),
-    entry(("object_credential", "tenant"), "text", "(none)", "\"9f2b1c1e-0000-4000-8000-000000000001\"", "Azure: the tenant of an application."),
-    entry(("object_credential", "client"), "text", "(none)", "\"9f2b1c1e-0000-4000-8000-000000000002\"", "Azure: the application's id."),
+    entry(
+        ("object_credential", "tenant"),
+        "text",
+        "(none)",
+        "\"9f2b1c1e-0000-4000-8000-000000000001\"",
+        "Azure: the tenant of an application.",
+    ),
+    entry(
+        ("object_credential", "client"),
+        "text",
+        "(none)",
+        "\"9f2b1c1e-0000-4000-8000-000000000002\"",
+        "Azure: the application's id.",
+    ),
     entry(("object_credential", "client_secret"), "reference", "(none)", "\"env:LOG_CLIENT_SECRET\"", "Azure: its secret."),
     // approvals
     entry(("approvals", "timeout"), "duration", "\"10m\"", "\"10m\"", "Longest that a request waits."),

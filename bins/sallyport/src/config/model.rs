@@ -3,8 +3,8 @@
 use super::problem::Problem;
 use super::secret::Secret;
 use super::shipping::Shipping;
-use audit_store::EventKind;
 use super::streams::Stream;
+use audit_store::EventKind;
 use proxy_core::limits::SessionLimits;
 use std::collections::BTreeMap;
 use std::fmt;

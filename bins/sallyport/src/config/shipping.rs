@@ -214,7 +214,8 @@ impl fmt::Display for Shipping {
 }
 
 const REMEDY: &str = "write s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX, abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PREFIX, file:///FOLDER or folder:PATH; a prefix has letters, digits, `-`, `_`, `.`, `=` and `+`";
-const IN_THE_CLEAR: &str = "http:// is accepted on this host alone: whoever is between could read the log and answer for the storage";
+const IN_THE_CLEAR: &str =
+    "http:// is accepted on this host alone: whoever is between could read the log and answer for the storage";
 
 pub(super) fn shipping(section: &Section<'_, '_>, source: &Source<'_>) -> Option<Shipping> {
     let name = section.required("name").filter(|name| plain_name(section, name));
@@ -371,7 +372,8 @@ mod tests {
 
     #[test]
     fn latest_is_elsewhere_but_of_the_same_kind() {
-        let latest = |text: &str| read(&format!("url = \"s3://locked/x\"\nlatest = \"{text}\"")).map(|c| c.shipping[0].latest.clone());
+        let latest =
+            |text: &str| read(&format!("url = \"s3://locked/x\"\nlatest = \"{text}\"")).map(|c| c.shipping[0].latest.clone());
         assert_eq!(latest("none").unwrap(), None);
         assert_eq!(latest("s3://open/y").unwrap().unwrap().to_string(), "s3://open/y");
         assert!(latest("az://open/y").unwrap_err().to_string().contains("another way"));
@@ -380,7 +382,8 @@ mod tests {
     #[test]
     fn credentials_are_whole_fitting_and_by_reference() {
         let with = |url: &str, credential: &str| {
-            read(&format!("url = \"{url}\"\ncredential = {{ {credential} }}")).map(|config| config.shipping[0].reach.credential.clone())
+            read(&format!("url = \"{url}\"\ncredential = {{ {credential} }}"))
+                .map(|config| config.shipping[0].reach.credential.clone())
         };
         assert!(matches!(read("url = \"s3://log-bucket\"").unwrap().shipping[0].reach.credential, ObjectCredential::Environment));
         let s3 = with("s3://log-bucket", "access_key_id = \"env:ID\", secret_access_key = \"file:key\"").unwrap();

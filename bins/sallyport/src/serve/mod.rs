@@ -18,8 +18,8 @@ use crate::approvals::ApprovalBoard;
 use crate::cli::Failure;
 use crate::config::{self, Address, Config, ListenerProtocol};
 use crate::evidence::{self, Keeper, Publisher};
-use crate::shipping::{Rewrites, Shippers};
 use crate::metrics::{MeteredStore, Metrics};
+use crate::shipping::{Rewrites, Shippers};
 use crate::streams::Streams;
 use crate::telemetry;
 use crate::traces::TracedStore;
@@ -137,8 +137,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     start_admin(&gateway, &board, &stop)?;
     let streams = Streams::open(&config, &gateway.store.reader(), |event| gateway.record(event))?;
     let reader = gateway.store.reader();
-    let shippers =
-        Shippers::open(&config, &gateway.publisher, &reader, &gateway.rewrites, |event| gateway.record(event))?;
+    let shippers = Shippers::open(&config, &gateway.publisher, &reader, &gateway.rewrites, |event| gateway.record(event))?;
     let workers = start_workers(&gateway, &board)?;
     for (listener, address) in postgres_listeners(&config).zip(&workers.addresses) {
         let shown = match address {

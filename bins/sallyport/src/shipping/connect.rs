@@ -4,10 +4,10 @@ use super::http::Connector;
 use super::place::Place;
 use crate::config::{ObjectCredential, ObjectUrl, Reach, Secret};
 use crate::target::tls::verifying;
+use axum::http::HeaderName;
 use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::local::LocalFileSystem;
-use axum::http::HeaderName;
 use object_store::{BackoffConfig, ClientOptions, HeaderMap, HeaderValue, ObjectStore, RetryConfig};
 use rustls::{ClientConfig, RootCertStore};
 use std::os::unix::fs::DirBuilderExt;
@@ -82,9 +82,8 @@ fn text(secret: &Secret) -> Result<String, String> {
 fn s3(bucket: &str, reach: &Reach, writes: bool) -> Result<object_store::aws::AmazonS3, String> {
     let mut builder = match &reach.credential {
         ObjectCredential::S3 { access_key_id, secret_access_key, session_token } => {
-            let builder = AmazonS3Builder::new()
-                .with_access_key_id(text(access_key_id)?)
-                .with_secret_access_key(text(secret_access_key)?);
+            let builder =
+                AmazonS3Builder::new().with_access_key_id(text(access_key_id)?).with_secret_access_key(text(secret_access_key)?);
             match session_token {
                 Some(token) => builder.with_token(text(token)?),
                 None => builder,

@@ -15,7 +15,8 @@ use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::rt::TokioExecutor;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
+    HttpService,
 };
 use rustls::ClientConfig;
 use std::error::Error;
@@ -157,7 +158,9 @@ mod tests {
 
     #[test]
     fn in_the_clear_to_this_host_and_to_metadata_alone() {
-        for good in ["localhost", "127.0.0.1", "[::1]", "169.254.169.254", "169.254.170.2", "[fd00:ec2::254]", "[::ffff:127.0.0.1]"] {
+        for good in
+            ["localhost", "127.0.0.1", "[::1]", "169.254.169.254", "169.254.170.2", "[fd00:ec2::254]", "[::ffff:127.0.0.1]"]
+        {
             assert!(may_be_plain(good), "{good}");
         }
         for bad in ["minio", "10.0.0.1", "localhost.evil.example", "[fd00:ec2::1]", "169.255.0.1", ""] {

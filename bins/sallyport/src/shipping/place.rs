@@ -51,6 +51,17 @@ pub(crate) enum PlaceError {
     Link(PathBuf),
 }
 
+impl PlaceError {
+    /// What the trouble is, whichever object met it.
+    pub(super) fn trouble(&self) -> String {
+        match self {
+            Self::Failed { why, .. } => why.clone(),
+            Self::TimedOut(_) => "timed out".to_owned(),
+            Self::TooLong { .. } | Self::Conflict(_) | Self::Link(_) => self.to_string(),
+        }
+    }
+}
+
 /// Whether an object was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Made {
@@ -246,7 +257,11 @@ fn in_words(error: &Error) -> String {
     let text = match (between("<Code>", "</Code>"), between("<Message>", "</Message>")) {
         (Some(code), Some(message)) => format!("the storage answers {status}: {code}: {message}"),
         (Some(code), None) => format!("the storage answers {status}: {code}"),
-        _ => whole,
+        // What stands before it is the library's account of its tries, which differs each time.
+        _ => match whole.rsplit_once("HTTP error: ").or_else(|| whole.split_once(" - ")) {
+            Some((_, cause)) => cause.to_owned(),
+            None => whole,
+        },
     };
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS_MAX).collect()
 }
@@ -267,8 +282,22 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shipping::connect::open;
+
+    #[test]
+    fn errors_are_short_and_say_what_the_storage_says() {
+        let words = |text: &str| in_words(&Error::Generic { store: "S3", source: text.into() });
+        let refused = "Error performing PUT http://h/b/k in 1.2s, after 3 retries, max_retries: 3, retry_timeout: 30s  - HTTP error: tcp connect error: Connection refused";
+        assert_eq!(words(refused), "tcp connect error: Connection refused");
+        let denied = "Error performing GET http://h/b/k in 3ms - Server returned non-2xx status code: 403 Forbidden: <?xml?><Error><Code>AccessDenied</Code><Message>No\r\n2026 way</Message></Error>";
+        assert_eq!(words(denied), "the storage answers 403 Forbidden: AccessDenied: No  2026 way");
+        assert_eq!(
+            words("Error performing GET x in 3ms - Received redirect without LOCATION"),
+            "Received redirect without LOCATION"
+        );
+        assert!(words(&"x".repeat(10_000)).len() == WORDS_MAX);
+    }
     use crate::config::Reach;
+    use crate::shipping::connect::open;
 
     fn folder(path: &std::path::Path) -> Place {
         open(&ObjectUrl::Folder { path: path.to_owned() }, &Reach::of_environment(), true).unwrap()

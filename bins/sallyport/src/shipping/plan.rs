@@ -170,7 +170,9 @@ mod tests {
         paths.sort();
         assert_eq!(paths, sorted);
         assert_eq!(checkpoint_size(&checkpoint_path(1_000)), Some(1_000));
-        for bad in ["checkpoints/1088", "checkpoints/0000000000000000000x", "checkpoints/00000000000000000000", "00000000000000001088"] {
+        for bad in
+            ["checkpoints/1088", "checkpoints/0000000000000000000x", "checkpoints/00000000000000000000", "00000000000000001088"]
+        {
             assert_eq!(checkpoint_size(bad), None, "{bad}");
         }
     }

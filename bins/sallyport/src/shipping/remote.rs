@@ -127,7 +127,8 @@ impl Remote {
             findings: Vec::new(),
         };
         remote.find_last()?;
-        let origin = |note: &str| Note::parse(note.as_bytes()).and_then(|note| note.checkpoint()).map(|checkpoint| checkpoint.origin);
+        let origin =
+            |note: &str| Note::parse(note.as_bytes()).and_then(|note| note.checkpoint()).map(|checkpoint| checkpoint.origin);
         remote.latest = latest.map(|note| String::from_utf8_lossy(&note).into_owned()).filter(|latest| {
             // One of another log is that of a log which began later.
             remote.last.as_ref().is_none_or(|last| origin(latest).ok() == origin(last).ok())

@@ -12,9 +12,11 @@ pub(super) fn entries(ours: &[u8], theirs: &[u8], hashes: &[u8]) -> bool {
     rest.is_empty()
         && ours.len() == theirs.len()
         && ours.len() == hashes.len()
-        && ours.iter().zip(theirs).zip(hashes).all(|((ours, theirs), hash)| {
-            *ours == theirs || (ours.is_empty() && leaf_hash(theirs) == *hash)
-        })
+        && ours
+            .iter()
+            .zip(theirs)
+            .zip(hashes)
+            .all(|((ours, theirs), hash)| *ours == theirs || (ours.is_empty() && leaf_hash(theirs) == *hash))
 }
 
 /// The leaves of a bundle; `None`: it is damaged.

@@ -60,6 +60,17 @@ pub(super) enum ShipError {
     Latest(PlaceError),
 }
 
+impl ShipError {
+    /// What the trouble is: one that is the same as before is said once.
+    fn trouble(&self) -> String {
+        match self {
+            Self::Place(error) => error.trouble(),
+            Self::Latest(error) => format!("latest: {}", error.trouble()),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// What is measured of a destination.
 pub(super) struct Meters {
     shipped: Gauge,
@@ -188,19 +199,17 @@ impl Shipper {
 
     /// Says what the trouble is, where it is not the one that was said before.
     fn say(&self, round: Result<(), ShipError>, said: &mut String, meters: &Meters) {
-        let trouble = round.map_or_else(|error| error.to_string(), |()| String::new());
-        meters.shipping.set(i64::from(trouble.is_empty()));
-        let destination = self.name.as_str();
-        // How long the tries took is in some of the words, and differs each time.
-        let same = |trouble: &str| trouble.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
-        if same(&trouble) != same(said) {
-            if trouble.is_empty() {
-                tracing::info!(destination, shipped = self.shipped, "the audit log is shipped again");
-            } else {
-                tracing::error!(destination, shipped = self.shipped, "the audit log is not shipped: {trouble}");
-            }
-            *said = trouble;
+        meters.shipping.set(i64::from(round.is_ok()));
+        let trouble = round.as_ref().err().map(ShipError::trouble).unwrap_or_default();
+        if trouble == *said {
+            return;
         }
+        let (destination, shipped) = (self.name.as_str(), self.shipped);
+        match round {
+            Ok(()) => tracing::info!(destination, shipped, "the audit log is shipped again"),
+            Err(error) => tracing::error!(destination, shipped, "the audit log is not shipped: {error}"),
+        }
+        *said = trouble;
     }
 
     /// Waits, while the lag grows as it does.
@@ -316,13 +325,7 @@ impl Shipper {
     }
 
     /// Makes an object; one that is there must be the same.
-    async fn put(
-        &self,
-        place: &Place,
-        path: &str,
-        content: Bytes,
-        same: impl Fn(&[u8], &[u8]) -> bool,
-    ) -> Result<(), ShipError> {
+    async fn put(&self, place: &Place, path: &str, content: Bytes, same: impl Fn(&[u8], &[u8]) -> bool) -> Result<(), ShipError> {
         if place.create(path, content.clone()).await? == Made::New {
             return Ok(());
         }
@@ -454,9 +457,7 @@ impl Shipper {
 
     async fn rewrite_bundle(&self, place: &Place, tile: Tile) -> Result<(), ShipError> {
         let (Some(Bundle { entries, payloads, .. }), _room) = self.read(tile).await? else { return Ok(()) };
-        for (path, content, max) in
-            [(tile.to_string(), entries, ENTRIES_MAX), (payload_path(&tile), payloads, PAYLOADS_MAX)]
-        {
+        for (path, content, max) in [(tile.to_string(), entries, ENTRIES_MAX), (payload_path(&tile), payloads, PAYLOADS_MAX)] {
             match place.get(&path, max).await? {
                 Some(theirs) if theirs != content => {
                     if content.is_empty() {

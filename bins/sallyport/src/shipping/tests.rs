@@ -8,8 +8,8 @@ use super::{STEP, plan};
 use crate::config::{Config, ObjectUrl, Shipping, parse};
 use crate::metrics::{Metrics, family};
 use audit_store::{AuditStore, Blobs, Expected, Notary, Opening, Options, Selection, Signed, Verification, verify_published};
-use futures_util::stream::BoxStream;
 use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -161,7 +161,14 @@ impl Log {
             keys: Box::new(move || keys.public().verifiers),
         };
         let place = place(store);
-        let latest = (Place::new(Arc::clone(store) as _, Arc::clone(store) as _, &ObjectUrl::parse("s3://bucket/open", self.dir.path()).unwrap()), "latest".to_owned());
+        let latest = (
+            Place::new(
+                Arc::clone(store) as _,
+                Arc::clone(store) as _,
+                &ObjectUrl::parse("s3://bucket/open", self.dir.path()).unwrap(),
+            ),
+            "latest".to_owned(),
+        );
         let connect: Connect = Box::new(move || Ok((place.clone(), Some(latest.clone()))));
         let file = self.config.shipping_file("vault", "cursor");
         Shipper::new(self.shipping(), file, source, Arc::clone(&self.rewrites), connect).unwrap()
@@ -190,7 +197,11 @@ fn id(store: &AuditStore) -> String {
 }
 
 fn place(store: &Arc<Faulty>) -> Place {
-    Place::new(Arc::clone(store) as _, Arc::clone(store) as _, &ObjectUrl::parse("s3://bucket/x", std::path::Path::new("")).unwrap())
+    Place::new(
+        Arc::clone(store) as _,
+        Arc::clone(store) as _,
+        &ObjectUrl::parse("s3://bucket/x", std::path::Path::new("")).unwrap(),
+    )
 }
 
 /// What is there, as a verifier reads it.
@@ -243,7 +254,10 @@ async fn a_log_is_shipped_as_it_grows_and_every_checkpoint_stays() {
         log.round(&mut shipper).await.unwrap();
         holds(&log, &store, size, round).await;
         let latest = store.get(&Path::from("open/latest")).await;
-        let latest = match latest { Ok(found) => found.bytes().await.unwrap(), Err(error) => panic!("{error}") };
+        let latest = match latest {
+            Ok(found) => found.bytes().await.unwrap(),
+            Err(error) => panic!("{error}"),
+        };
         assert_eq!(latest, log.notary.last().unwrap().note);
         assert_eq!(log.metrics.gauge(&family::SHIPPED, &["vault"]).get(), i64::try_from(size).unwrap());
         assert_eq!(log.metrics.gauge(&family::SHIPPING_LAG_SECONDS, &["vault"]).get(), 0);
@@ -376,7 +390,9 @@ async fn what_somebody_else_has_written_there_is_never_taken_for_the_logs() {
     let other = Log::new(true);
     other.grow(10);
     let size = log.notary.last().unwrap().size;
-    for (size, note) in [(u64::MAX, "planted"), (9_000, &other.notary.last().unwrap().note), (8_000, &log.notary.last().unwrap().note)] {
+    for (size, note) in
+        [(u64::MAX, "planted"), (9_000, &other.notary.last().unwrap().note), (8_000, &log.notary.last().unwrap().note)]
+    {
         store.inner.put(&at(&plan::checkpoint_path(size)), note.as_bytes().to_vec().into()).await.unwrap();
     }
     log.round(&mut log.shipper(&store)).await.unwrap();
@@ -394,7 +410,8 @@ async fn what_somebody_else_has_written_there_is_never_taken_for_the_logs() {
 fn destroy(log: &Log, range: std::ops::Range<u64>, fields: &[&str]) {
     let fields = fields.iter().map(|field| (*field).to_owned()).collect();
     let kinds = vec![audit_store::EventKind::LogRead];
-    let selection = Selection { rule: "test".into(), by: "test".into(), range: range.clone(), kinds, fields, ..Selection::default() };
+    let selection =
+        Selection { rule: "test".into(), by: "test".into(), range: range.clone(), kinds, fields, ..Selection::default() };
     log.store.destroy(&selection, Timestamp(DAY)).unwrap();
     log.rewrites.add(&range).unwrap();
     log.store.sweep(range).unwrap();
@@ -422,7 +439,8 @@ async fn what_was_destroyed_stays_where_it_is_locked_and_goes_where_it_is_not() 
         assert!(verification.holds(), "{locked}: {:?}", verification.findings);
         assert_eq!((verification.entries, verification.kept), (size, 2));
         let after = copy(&log, &store).await.0;
-        let changed: Vec<_> = before.iter().filter(|(path, content)| after.get(*path) != Some(*content)).map(|(path, _)| path).collect();
+        let changed: Vec<_> =
+            before.iter().filter(|(path, content)| after.get(*path) != Some(*content)).map(|(path, _)| path).collect();
         if locked {
             assert!(changed.is_empty(), "{changed:?}");
             assert_eq!(store.removed.load(Ordering::Relaxed), 0);
@@ -485,7 +503,8 @@ async fn what_is_changed_there_is_found() {
         let checkpoint = Some(String::from_utf8(last.clone()).unwrap());
         let expected = Expected { checkpoint, ..log.expected() };
         let verification = verify_published(&Copy(changed), &expected, |_, _| {}).unwrap();
-        let found: Vec<_> = verification.findings.iter().map(|finding| format!("entry {}: {}", finding.index, finding.what)).collect();
+        let found: Vec<_> =
+            verification.findings.iter().map(|finding| format!("entry {}: {}", finding.index, finding.what)).collect();
         assert!(!verification.holds() && found.iter().any(|finding| finding.contains(words)), "{what}: {found:?}");
     }
 }

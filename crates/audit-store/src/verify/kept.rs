@@ -16,9 +16,5 @@ pub(super) fn check(note: &[u8], size: u64, root: &Hash, chain: &Chain) -> Resul
     }
     let unsigned = |error| format!("{what} is not signed by the key that the log has there: {error}");
     note.verify(chain.at(size).as_slice()).map_err(unsigned)?;
-    if checkpoint.root == *root {
-        Ok(())
-    } else {
-        Err(format!("the first {size} entries are not those that {what} commits to"))
-    }
+    if checkpoint.root == *root { Ok(()) } else { Err(format!("the first {size} entries are not those that {what} commits to")) }
 }

@@ -121,8 +121,9 @@ fn verify_shipped(
             let (config, name) = (load(file)?, name.unwrap_or_default());
             let shipping = config.shipping.iter().find(|shipping| shipping.name == name);
             let names = config.shipping.iter().map(|shipping| shipping.name.as_str()).collect::<Vec<_>>().join(", ");
-            let shipping = shipping
-                .ok_or_else(|| Failure::usage(format!("no [[shipping]] of {} is called {name:?}; there are: {names}", file.display())))?;
+            let shipping = shipping.ok_or_else(|| {
+                Failure::usage(format!("no [[shipping]] of {} is called {name:?}; there are: {names}", file.display()))
+            })?;
             let known = audit_store::notary::look(&config.control_dir()).map_err(|error| Failure::finding(error.to_string()))?;
             let log = known.as_ref().and_then(|(public, _)| public.origin.strip_prefix("sallyport/"));
             let remote = Remote::open(&shipping.to, shipping.latest.as_ref(), &shipping.reach, log);
