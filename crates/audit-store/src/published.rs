@@ -21,7 +21,8 @@ use proxy_core::StoreError;
 use tlog::tile::{Content, Tile, WIDTH};
 
 /// The path of the payloads of a bundle of entries.
-pub(crate) fn payload_path(entries: &Tile) -> String {
+#[must_use]
+pub fn payload_path(entries: &Tile) -> String {
     let path = entries.to_string();
     path.strip_prefix("tile/entries/").map_or_else(|| path.clone(), |rest| format!("payload/{rest}"))
 }

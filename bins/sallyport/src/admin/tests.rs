@@ -95,11 +95,18 @@ impl Gateway {
         let opening = audit_store::Opening { folder: folder.path(), sealing: None, by: "test", now: Timestamp(0), moved: false };
         let notary = audit_store::Notary::open(Arc::clone(&store), opening).unwrap();
         let witnesses = crate::witness::Witnesses::new(&[], 0).unwrap();
-        let publisher =
-            crate::evidence::Publisher::new(Arc::clone(&store), notary, None, witnesses, crate::metrics::Metrics::new());
         let listener = "data_dir = \"data\"\n[[listener]]\nprotocol = \"admin\"\naddress = \"127.0.0.1:1\"\ntls = \"optional\"\n";
         let config =
             crate::config::parse(listener, &folder.path().join("sallyport.toml")).unwrap_or_else(|error| panic!("{error}"));
+        let rewrites = Arc::new(crate::shipping::Rewrites::open(&config, "").unwrap());
+        let publisher = crate::evidence::Publisher::new(
+            Arc::clone(&store),
+            notary,
+            None,
+            witnesses,
+            rewrites,
+            crate::metrics::Metrics::new(),
+        );
         let keeper = crate::evidence::Keeper::open(&config, Arc::clone(&store), Arc::clone(&publisher)).unwrap();
         let (store, live) = (Arc::new(Recording { store, closed: Mutex::new(false) }), Arc::new(Live::default()));
         let keys = Arc::new(identity::MachineKeys::open(&folder.path().join("keys.json")).unwrap());

@@ -114,6 +114,13 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
             report.add(Level::Error, &format!("stream {}", stream.name), why, remedy);
         }
     }
+    for shipping in &config.shipping {
+        let about = format!("shipping {}", shipping.name);
+        match block_on(async { Ok(crate::shipping::check(shipping, args.connect).await) })? {
+            Ok(()) => report.add(Level::Ok, &about, shipping.to_string(), ""),
+            Err(why) => report.add(Level::Error, &about, why, "until it works, what it should have waits in the log"),
+        }
+    }
     running(&config, &mut report)?;
     if args.connect {
         block_on(async {

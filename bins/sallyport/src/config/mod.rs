@@ -13,6 +13,7 @@ mod reader;
 mod reference;
 mod rules;
 mod secret;
+mod shipping;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -30,5 +31,6 @@ pub use parse::{default_file, load, parse};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use secret::{InvalidRef, Secret, SecretError, SecretRef};
+pub use shipping::{ObjectCredential, ObjectUrl, Reach, Shipping};
 pub use streams::{Destination, Stream};
 pub use vaults::{Fetching, KeyVaultConfig, KeyVaultLogin, VaultConfig, VaultLogin, WrapSource};

@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use super::secret::Secret;
+use super::shipping::Shipping;
 use super::streams::Stream;
 use super::vaults::{Fetching, KeyVaultConfig, VaultConfig, WrapSource};
 use audit_store::EventKind;
@@ -54,6 +55,8 @@ pub struct Config {
     pub fetching: Fetching,
     /// The secrets of other machines that the file names, each once.
     pub remote_secrets: Vec<Secret>,
+    /// Object storage that it is shipped to.
+    pub shipping: Vec<Shipping>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What is doubtful, but not wrong.
@@ -93,6 +96,12 @@ impl Config {
     #[must_use]
     pub fn stream_cursor(&self, name: &str) -> PathBuf {
         self.control_dir().join("streams").join(format!("{name}.json"))
+    }
+
+    /// What is to be known of a place that the log is shipped to, and is not configuration: `KIND` is what it is.
+    #[must_use]
+    pub fn shipping_file(&self, name: &str, kind: &str) -> PathBuf {
+        self.control_dir().join("shipping").join(format!("{name}.{kind}.json"))
     }
 
     /// The folder for machine keys, the dev issuer's key and other state that is not configuration.

@@ -8,6 +8,7 @@ use super::model::{
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
 use super::secret::{FORMS, InvalidRef, Secret};
+use super::shipping::{Shipping, shipping};
 use super::streams::{Stream, stream};
 use super::vaults::{Fetching, KeyVaultConfig, VaultConfig, WrapSource};
 use super::{canonical, rules, vaults, witness};
@@ -92,6 +93,7 @@ pub(super) struct Parts {
     pub(super) vault_written: bool,
     pub(super) keyvault: KeyVaultConfig,
     pub(super) fetching: Fetching,
+    pub(super) shipping: Vec<At<Shipping>>,
 }
 
 impl Parts {
@@ -116,6 +118,7 @@ impl Parts {
                 .and_then(|section| vaults::keyvault(&section, source))
                 .unwrap_or_default(),
             fetching: top.table("secrets", "secrets").map_or_else(Fetching::default, |section| vaults::fetching(&section)),
+            shipping: all(top, "shipping", |section| shipping(section, source)),
         }
     }
 
@@ -139,6 +142,7 @@ impl Parts {
             classify: values(self.classify),
             masks: values(self.masks),
             streams: values(self.streams),
+            shipping: values(self.shipping),
             policy_dir: policy_dir.unwrap_or_else(|| source.folder.join("policies")),
             limits: limits(top),
             audit: self.audit.value,

@@ -16,6 +16,8 @@ pub(super) fn check(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) -
     unique(source, "listener", "address", &parts.listeners, |listener| listener.address.to_string());
     unique(source, "mask", "class", &parts.masks, |mask| mask.class.clone());
     unique(source, "stream", "name", &parts.streams, |stream| stream.name.clone());
+    unique(source, "shipping", "name", &parts.shipping, |shipping| shipping.name.clone());
+    unique(source, "shipping", "url", &parts.shipping, |shipping| shipping.to.to_string());
     unique(source, "issuer", "issuer", &parts.issuers, |issuer| issuer.issuer.clone());
     unique(source, "witness", "name", &parts.witnesses, |witness| witness.key.name().to_owned());
     unique(source, "witness", "url", &parts.witnesses, |witness| witness.url.clone());

@@ -4,6 +4,7 @@
 //! later.
 
 use crate::metrics::{Metrics, family};
+use crate::shipping::Rewrites;
 use crate::witness::Witnesses;
 use audit_store::{AuditStore, Export, Notary, NotaryError, Signed};
 use parking_lot::{Mutex, RwLock};
@@ -22,6 +23,8 @@ pub struct Publisher {
     /// A round at a time: witnesses see sizes that rise.
     turn: tokio::sync::Mutex<()>,
     published: RwLock<Option<Arc<Signed>>>,
+    /// Where it is shipped to, what was destroyed is destroyed as well.
+    shipped: Arc<Rewrites>,
     metrics: Arc<Metrics>,
 }
 
@@ -53,13 +56,14 @@ pub enum RoundError {
 }
 
 impl Publisher {
-    /// Publishes the log of `store`, into `export` as well where there is one.
+    /// Publishes the log of `store`, into `export` as well where there is one. `shipped`: what is to be written again elsewhere.
     #[must_use]
     pub fn new(
         store: Arc<AuditStore>,
         notary: Notary,
         export: Option<Export>,
         witnesses: Witnesses,
+        shipped: Arc<Rewrites>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let published = published_before(&notary, export.as_ref(), &witnesses);
@@ -74,6 +78,7 @@ impl Publisher {
             witnesses,
             turn: tokio::sync::Mutex::default(),
             published,
+            shipped,
             metrics,
         })
     }
@@ -159,6 +164,7 @@ impl Publisher {
     /// # Errors
     /// [`StoreError`].
     pub fn rewrite(&self, range: std::ops::Range<u64>) -> Result<(), StoreError> {
+        self.shipped.add(&range)?;
         match &self.export {
             Some(export) => export.lock().rewrite(&self.store.reader(), range),
             None => Ok(()),

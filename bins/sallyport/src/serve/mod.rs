@@ -21,6 +21,7 @@ use crate::config::{self, Address, Config, ListenerProtocol};
 use crate::evidence::{self, Keeper, PayloadKeyError, PayloadKeyFile, Publisher, change_payload_keys};
 use crate::metrics::{MeteredStore, Metrics};
 use crate::secrets::{Active, Refresher, SecretServices, prepare};
+use crate::shipping::{Rewrites, Shippers};
 use crate::streams::Streams;
 use crate::telemetry;
 use crate::traces::TracedStore;
@@ -60,6 +61,7 @@ struct Gateway {
     started_with: Arc<Config>,
     store: Arc<audit_store::AuditStore>,
     publisher: Arc<Publisher>,
+    rewrites: Arc<Rewrites>,
     keeper: Arc<Keeper>,
     ledger: Ledger,
     engine: PolicyEngine,
@@ -147,6 +149,8 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     let stop = CancellationToken::new();
     start_admin(&gateway, &board, &stop)?;
     let streams = Streams::open(&config, &gateway.store, |event| gateway.record(event))?;
+    let reader = gateway.store.reader();
+    let shippers = Shippers::open(&config, &gateway.publisher, &reader, &gateway.rewrites, |event| gateway.record(event))?;
     let workers = start_workers(&gateway, &board, &refresher)?;
     for (listener, address) in postgres_listeners(&config).zip(&workers.addresses) {
         let shown = match address {
@@ -166,6 +170,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
         tokio::spawn(refresher.run(gateway.metrics.clone(), active_secrets(&gateway), stop.clone())),
     ];
     background.extend(streams.start(&gateway.metrics, &stop));
+    let shipped = shippers.start(&gateway.metrics);
     wait_for_stop().await;
     drain(&gateway, &config, &workers).await;
     stop.cancel();
@@ -180,6 +185,7 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     if let Err(error) = gateway.publisher.round().await {
         tracing::error!("{error}");
     }
+    shipped.finish().await;
     if let Err(error) = gateway.store.close() {
         tracing::error!(%error, "the audit store did not close well");
     }
@@ -259,7 +265,10 @@ fn start(
     let metered: Arc<dyn Store> = Arc::new(MeteredStore::new(store.clone(), &metrics));
     let witnesses = Witnesses::new(&config.witnesses, config.audit.witnesses_min)
         .map_err(|error| Failure::finding(format!("the witnesses cannot be asked: {error}")))?;
-    let publisher = Publisher::new(store.clone(), notary, export, witnesses, metrics.clone());
+    let log = format!("{:032x}", u128::from_be_bytes(store.log_id()));
+    let rewrites = Rewrites::open(&config, &log).map_err(|error| Failure::finding(error.to_string()))?;
+    let rewrites = Arc::new(rewrites);
+    let publisher = Publisher::new(store.clone(), notary, export, witnesses, Arc::clone(&rewrites), metrics.clone());
     let keeper = Keeper::open(&config, store.clone(), publisher.clone());
     let keeper = keeper.map_err(|error| Failure::finding(format!("the log's holds cannot be read: {error}")))?;
     let recorded = match tracer {
@@ -270,6 +279,7 @@ fn start(
         ledger: Ledger::new(recorded),
         store,
         publisher,
+        rewrites,
         keeper: Arc::new(keeper),
         engine,
         gate,

@@ -27,6 +27,7 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
         ("[[witness]]", started.witnesses != now.witnesses),
         ("[approvals]", approvals(started) != approvals(now)),
         ("[[stream]]", started.streams != now.streams),
+        ("[[shipping]]", started.shipping != now.shipping),
         ("[telemetry]", started.telemetry != now.telemetry),
     ];
     differences.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
@@ -59,6 +60,7 @@ mod tests {
             ("[audit]\nexport = false", vec!["[audit]"]),
             ("[telemetry]\nlevel = \"debug\"", vec!["[telemetry]"]),
             ("[[stream]]\nname = \"siem\"\nto = \"https://siem/\"", vec!["[[stream]]"]),
+            ("[[shipping]]\nname = \"vault\"\nurl = \"s3://log-bucket\"", vec!["[[shipping]]"]),
             ("[tls]\ncertificate = \"a.pem\"\nprivate_key = \"a.key\"", vec!["[tls]"]),
         ] {
             assert_eq!(waiting_for_restart(&started, &config(change)), expected, "{change}");

@@ -2,7 +2,7 @@
 
 use super::explained::Explained;
 use super::keys::Chain;
-use super::{Finding, Verification};
+use super::{Finding, Verification, kept};
 use crate::db::Stored;
 use crate::decode::{self, Commitment};
 use crate::encode::may_be_sealed;
@@ -24,6 +24,12 @@ pub(super) trait Beside {
 
     /// The hash of a complete subtree, as whoever keeps the log says; `None`: it says nothing of this one.
     fn node(&mut self, node: Node) -> Result<Option<Hash>, StoreError>;
+
+    /// The smallest checkpoint of more than `size` entries that is kept beside the last one.
+    fn kept_after(&mut self, size: u64) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let _ = size;
+        Ok(None)
+    }
 }
 
 /// The checks, while entries come in order.
@@ -39,6 +45,8 @@ pub(super) struct Check<'p, B> {
     /// Sizes of which the root is wanted, the greatest first.
     wanted: Vec<u64>,
     roots: HashMap<u64, Hash>,
+    /// The next of the checkpoints that are kept.
+    kept: Option<(u64, Vec<u8>)>,
     pub(super) chain: Chain,
     /// What sealed payloads are opened with.
     pub(super) keys: Option<PayloadKeys>,
@@ -63,6 +71,7 @@ impl<'p, B: Beside> Check<'p, B> {
             frontier: Frontier::default(),
             wanted,
             roots: HashMap::new(),
+            kept: None,
             chain: Chain::default(),
             keys: None,
             explained: Explained::default(),
@@ -135,6 +144,7 @@ impl<'p, B: Beside> Check<'p, B> {
             Ok(leaf) => self.leaf(index, leaf)?,
             Err(error) => self.finding(index, None, error.to_string()),
         }
+        self.settle_kept()?;
         if self.result.entries - self.reported >= PROGRESS_EVERY {
             self.reported = self.result.entries;
             (self.progress)(self.reported);
@@ -268,6 +278,28 @@ impl<'p, B: Beside> Check<'p, B> {
                 self.roots.insert(size, self.frontier.root());
             }
         }
+    }
+
+    /// Begins with the first of the checkpoints that are kept.
+    pub(super) fn begin_kept(&mut self) -> Result<(), StoreError> {
+        self.kept = self.beside.kept_after(0)?;
+        Ok(())
+    }
+
+    /// Compares the checkpoints that are kept of as many entries as were read.
+    fn settle_kept(&mut self) -> Result<(), StoreError> {
+        let size = self.frontier.size();
+        while let Some((claimed, note)) = self.kept.take_if(|(claimed, _)| *claimed <= size) {
+            // Of one that the tree has passed, an entry before it is missing: that was said.
+            if claimed == size {
+                match kept::check(&note, size, &self.frontier.root(), &self.chain) {
+                    Ok(()) => self.result.kept += 1,
+                    Err(what) => self.finding(size.saturating_sub(1), None, what),
+                }
+            }
+            self.kept = self.beside.kept_after(claimed)?;
+        }
+        Ok(())
     }
 
     /// Checks a payload; its salt and content, where it holds.

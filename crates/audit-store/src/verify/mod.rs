@@ -13,6 +13,7 @@
 mod check;
 mod claims;
 mod explained;
+mod kept;
 mod keys;
 mod published;
 mod stored;
@@ -68,6 +69,8 @@ pub struct Verification {
     pub origin: Option<String>,
     /// Checkpoints that the log bears out, the last one first.
     pub checkpoints: Vec<Borne>,
+    /// How many checkpoints are kept beside the last one, and borne out.
+    pub kept: u64,
     /// What is wrong; at most [`crate::limits::FINDINGS_MAX`].
     pub findings: Vec<Finding>,
     /// Findings in all.
@@ -113,6 +116,7 @@ impl Verification {
             destroyed: 0,
             origin: None,
             checkpoints: Vec::new(),
+            kept: 0,
             findings: Vec::new(),
             finding_count: 0,
         }
@@ -132,4 +136,14 @@ pub trait Blobs {
     /// # Errors
     /// [`StoreError::Io`]: it cannot be read.
     fn get(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The smallest checkpoint of more than `size` entries that is kept beside the last one, by its name: how many entries
+    /// that says, and the signed note. They are asked for one after the other, while the log is read. `None`: there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]: it cannot be read.
+    fn kept_after(&self, size: u64) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let _ = size;
+        Ok(None)
+    }
 }

@@ -41,7 +41,15 @@ impl Beside for Files<'_> {
         let at = usize::try_from(node.index % WIDTH).unwrap_or(usize::MAX).saturating_mul(32);
         Ok(content.and_then(|content| content.get(at..at.saturating_add(32))?.try_into().ok()))
     }
+
+    fn kept_after(&mut self, size: u64) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        self.blobs.kept_after(size)
+    }
 }
+
+/// Bundles after one another that may be missing (1,024) before nothing further is looked for: a checkpoint that claims more
+/// entries than anybody can have must not keep a verifier busy for ever.
+const MISSING_MAX: u32 = 1_024;
 
 /// The content of a tile, or of the full one that has replaced it.
 fn get(blobs: &dyn Blobs, tile: &Tile) -> Result<Option<Vec<u8>>, StoreError> {
@@ -74,9 +82,14 @@ pub fn published(blobs: &dyn Blobs, expected: &Expected, mut progress: impl FnMu
     if own.is_none() {
         check.finding(0, None, "there is no checkpoint: nothing says how long the log is");
     }
+    check.begin_kept()?;
     loop {
+        let mut missing = 0;
         for tile in Tile::of_tree(Content::Entries, size, 0) {
-            bundle(blobs, &tile, &mut check)?;
+            missing = if bundle(blobs, &tile, &mut check)? { 0 } else { missing + 1 };
+            if missing > MISSING_MAX {
+                break;
+            }
         }
         check.end(size);
         if !check.begin_again() {
@@ -87,10 +100,10 @@ pub fn published(blobs: &dyn Blobs, expected: &Expected, mut progress: impl FnMu
     Ok(check.finish())
 }
 
-/// Checks the entries of one bundle.
-fn bundle(blobs: &dyn Blobs, tile: &Tile, check: &mut Check<'_, Files<'_>>) -> Result<(), StoreError> {
+/// Checks the entries of one bundle; whether it is there.
+fn bundle(blobs: &dyn Blobs, tile: &Tile, check: &mut Check<'_, Files<'_>>) -> Result<bool, StoreError> {
     let first = tile.index * WIDTH;
-    let Some(content) = get(blobs, tile)? else { return Ok(()) };
+    let Some(content) = get(blobs, tile)? else { return Ok(false) };
     check.beside.payloads.clear();
     let payloads = match blobs.get(&payload_path(tile))? {
         None if !tile.is_full() => blobs.get(&payload_path(&full(tile)))?,
@@ -114,8 +127,8 @@ fn bundle(blobs: &dyn Blobs, tile: &Tile, check: &mut Check<'_, Files<'_>>) -> R
         let ends = leaf.is_err();
         check.take(index, leaf)?;
         if ends {
-            return Ok(());
+            break;
         }
     }
-    Ok(())
+    Ok(true)
 }

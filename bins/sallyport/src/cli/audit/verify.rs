@@ -1,15 +1,16 @@
-//! `sallyport audit verify`: a live log, a published one, or a proof.
+//! `sallyport audit verify`: a live log, a published one, one in object storage, or a proof.
 
 use super::progress::Progress;
 use crate::admin::Holding;
 use crate::admin::client::Client;
-use crate::cli::control::services;
+use crate::cli::control::{fetch, payload_keys, services};
 use crate::cli::logs::{self, Source};
 use crate::cli::output::Tone;
 use crate::cli::remote::block_on;
 use crate::cli::{Failure, Output, load};
-use crate::config::parse;
+use crate::config::{ObjectUrl, Reach, parse};
 use crate::evidence::{PayloadKeyError, read_payload_keys, read_proof};
+use crate::shipping::Remote;
 use crate::view::{self, printable, summary};
 use audit_store::prove::{Shown, check};
 use audit_store::{Expected, Folder, PayloadKeys, verify_published};
@@ -22,9 +23,13 @@ const NO_CONFIG: &str = "[[listener]]\nprotocol = \"admin\"\naddress = \"127.0.0
 /// `audit verify`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A folder with a published log, or with a proof of `audit prove`
+    /// A folder with a published log, or with a proof of `audit prove`; or where a log is shipped to: s3://…, az://…,
+    /// https://ACCOUNT.blob.core.windows.net/…, file:///… (credentials and endpoint are the environment's)
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
+    /// What is shipped to the `[[shipping]]` of this name, with its credentials
+    #[arg(long, value_name = "NAME", conflicts_with = "path")]
+    shipped: Option<String>,
     /// A checkpoint that was seen earlier (a file): the log must still begin with it; may be repeated
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
@@ -50,7 +55,9 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
     if let Some(path) = &args.payload_keys {
         expected.payload_keys = Some(given_keys(file, path)?);
     }
+    let url = args.path.as_ref().and_then(|path| path.to_str()).filter(|path| path.contains("://"));
     let answer = match &args.path {
+        _ if url.is_some() || args.shipped.is_some() => verify_shipped(file, url, args.shipped.as_deref(), expected, output)?,
         Some(path) => match read_proof(path).map_err(|error| Failure::finding(format!("{}: {error}", path.display())))? {
             Some(proven) => return report_proof(&check(&proven, &expected.keys), output),
             None => verify_folder(path, &expected, output)?,
@@ -116,6 +123,53 @@ fn verify_folder(path: &Path, expected: &Expected, output: &Output) -> Result<Va
     Ok(json!({ "holds": verification.holds(), "verification": verification }))
 }
 
+/// Verifies what was shipped to a URL, or to a destination of the configuration.
+fn verify_shipped(
+    file: &Path,
+    url: Option<&str>,
+    name: Option<&str>,
+    mut expected: Expected,
+    output: &Output,
+) -> Result<Value, Failure> {
+    let remote = match (url, name) {
+        (Some(url), _) => {
+            let remedy = "write s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, https://ACCOUNT.blob.core.windows.net/CONTAINER/PREFIX or file:///FOLDER";
+            let place = ObjectUrl::parse(url, Path::new("."));
+            let place = place.ok_or_else(|| Failure::usage(format!("{url:?} is not a place in object storage: {remedy}")))?;
+            Remote::open(&place, Some(&place.below("latest")), &Reach::of_environment(), None)
+        }
+        (None, name) => {
+            let (config, name) = (load(file)?, name.unwrap_or_default());
+            let shipping = config.shipping.iter().find(|shipping| shipping.name == name);
+            let names = config.shipping.iter().map(|shipping| shipping.name.as_str()).collect::<Vec<_>>().join(", ");
+            let shipping = shipping.ok_or_else(|| {
+                Failure::usage(format!("no [[shipping]] of {} is called {name:?}; there are: {names}", file.display()))
+            })?;
+            // What cannot be fetched is an error where it is used.
+            fetch(&config)?;
+            if expected.payload_keys.is_none() {
+                expected.payload_keys = payload_keys(&config)?;
+            }
+            let known = audit_store::notary::look(&config.control_dir()).map_err(|error| Failure::finding(error.to_string()))?;
+            let log = known.as_ref().and_then(|(public, _)| public.origin.strip_prefix("sallyport/"));
+            let remote = Remote::open(&shipping.to, shipping.latest.as_ref(), &shipping.reach, log);
+            expected.keys.extend(known.and_then(|(public, _)| public.verifiers.into_iter().next()));
+            remote
+        }
+    };
+    let remote = remote.map_err(|error| Failure::finding(error.to_string()))?;
+    expected.checkpoint = remote.last().map(str::to_owned);
+    expected.earlier.extend(remote.latest().map(str::to_owned));
+    let mut bar = None;
+    let mut verification = verify_published(&remote, &expected, |checked, all| {
+        bar.get_or_insert_with(|| Progress::new(output, all)).show(checked);
+    })?;
+    drop(bar);
+    verification.finding_count += remote.findings().len() as u64;
+    verification.findings.extend_from_slice(remote.findings());
+    Ok(json!({ "holds": verification.holds(), "log": remote.shown(), "verification": verification }))
+}
+
 /// Has the gateway verify; it says how far it is, and then what it found.
 fn verify_there(client: &Client, holding: &Holding, output: &Output) -> Result<Value, Failure> {
     let (mut bar, mut found, holding) = (None, None, json!(holding));
@@ -149,6 +203,9 @@ fn report(answer: &Value, output: &Output) -> Result<(), Failure> {
             for witness in borne["witnesses"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 output.line(format!("    cosigned by {}", printable(witness)));
             }
+        }
+        if let Some(kept) = found["kept"].as_u64().filter(|kept| *kept > 0) {
+            output.line(format!("  all {kept} checkpoints that are kept there are of this log"));
         }
         if found["checkpoints"].as_array().is_none_or(Vec::is_empty) {
             output.line("  it was not signed yet: nothing shows that this is all that was written");
