@@ -10,7 +10,7 @@ use crate::log::{self, Go};
 use crate::options::{Family, Options};
 use crate::published::{self, Bundle};
 use crate::query::{EntryFilter, Page, SessionFilter, SessionView};
-use crate::seal::{PayloadKeys, key_of};
+use crate::seal::{KeyId, PayloadKeys, SEALED, key_of};
 use crate::session::SessionSummary;
 use crate::standing::{self, Standing};
 use crate::store::Shared;
@@ -286,6 +286,20 @@ impl Reader {
                 let id = id.unwrap_or_else(|| "of another form".to_owned());
                 Err(StoreError::Io(format!("what is kept beside entry {index} is sealed, and its key {id} is not at hand")))
             }
+        })
+    }
+
+    /// What the last payload was sealed with; `None`: it is not sealed, or there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn last_payload_key(&self) -> Result<Option<KeyId>, StoreError> {
+        self.with(false, |view| {
+            let mut cursor = view.db.cursor(Family::Payload, ReadOptions::default())?;
+            cursor.seek_to_last();
+            cursor.status().map_err(|e| crate::db::failure(&e))?;
+            let sealed = cursor.item().filter(|(key, _)| key.last().is_some_and(|field| u32::from(*field) & SEALED != 0));
+            Ok(sealed.and_then(|(_, sealed)| key_of(sealed)))
         })
     }
 

@@ -196,6 +196,8 @@ fn keys_change_while_it_runs_and_plain_payloads_stay_readable() {
     for n in 1..4 {
         assert_eq!(store.reader().entry(n).unwrap().unwrap().entry, said(n));
     }
+    let newest = ring.ids().last().copied();
+    assert_eq!(store.reader().last_payload_key().unwrap(), newest);
     store.close().unwrap();
     let second = open_read_only_with(dir.path(), keys(&[2])).unwrap();
     let sealed: Vec<bool> = second.entries(1..4).map(|stored| stored.unwrap().withheld.iter().any(|of| of.sealed)).collect();

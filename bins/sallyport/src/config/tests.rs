@@ -125,8 +125,9 @@ fn secrets_of_other_machines_are_named_once_and_need_their_services() {
     let reference = BLUEPRINT.replace("env:ORDERS_PASSWORD", "vault:secret/data/orders#password");
     let (_, text) = problem(&reference);
     assert!(text.contains("vault:secret/data/orders#password is in Vault, and there is no [vault]"), "{text}");
-    let hash = "[[mask]]\nclass = \"card\"\nwith = \"hash\"\nsecret = \"vault:secret/data/orders#password\"\n";
-    let config = read(&format!("{reference}\n{hash}{vault}")).unwrap();
+    let stream =
+        "[[stream]]\nname = \"siem\"\nto = \"https://h/\"\nheaders = { Authorization = \"vault:secret/data/orders#password\" }\n";
+    let config = read(&format!("{reference}\n{stream}{vault}")).unwrap();
     assert_eq!(config.remote_secrets.len(), 1);
     assert_eq!(config.vault.as_ref().unwrap().address, "https://vault:8200");
     // Both share what is fetched.
@@ -222,7 +223,12 @@ fn the_documented_defaults_are_the_real_ones() {
 #[test]
 fn every_documented_example_is_accepted() {
     let mut text = String::new();
-    let exclusive = [("mask", ["value", "secret"].as_slice()), ("issuer", ["tenants"].as_slice())];
+    let exclusive = [
+        ("mask", ["value", "secret"].as_slice()),
+        ("issuer", ["tenants"].as_slice()),
+        ("vault", ["token", "role", "jwt"].as_slice()),
+        ("keyvault", ["client_secret"].as_slice()),
+    ];
     for section in SECTIONS.iter().filter(|section| section.name != "credential") {
         let skip = exclusive.iter().find(|(name, _)| *name == section.name).map_or(&[][..], |(_, keys)| keys);
         if !section.name.is_empty() {

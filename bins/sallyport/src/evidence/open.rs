@@ -36,6 +36,15 @@ pub fn open(
     let opening = Opening { folder, sealing: sealing(config)?, by, now: now(), moved };
     let notary = Notary::open(Arc::clone(&store), opening).map_err(failure)?;
     if let Some(keys) = keys {
+        let last = store.reader().last_payload_key().map_err(|error| Failure::finding(error.to_string()))?;
+        if let Some(id) = last.filter(|id| !keys.keys().ids().contains(id)) {
+            let file = super::payload_key_file(config);
+            tracing::error!(
+                key = %id,
+                file = %file.display(),
+                "payloads of the log are sealed with a key that the file has not: restore it from a backup, or they are lost"
+            );
+        }
         keys.record(&store)
             .map_err(|error| Failure::finding(format!("the log's payload keys could not be recorded: {error}")))?;
     }

@@ -100,7 +100,10 @@ impl Refresher {
             };
             if asked {
                 // Callers can cause this: not more often than that.
-                tokio::time::sleep_until((last_all + ASKED_PAUSE).into()).await;
+                tokio::select! {
+                    () = tokio::time::sleep_until((last_all + ASKED_PAUSE).into()) => {}
+                    () = stop.cancelled() => return,
+                }
             }
             let all = asked || last_all.elapsed() >= refresh;
             refresh_now(&metrics, &active(), all).await;

@@ -14,8 +14,7 @@ pub(super) fn run(file: &Path, drop_damaged_tail: bool, output: &Output) -> Resu
     let config = load(file)?;
     no_gateway(&config)?;
     let folder = config.audit_dir();
-    let payload_keys = writing_keys(&config)?.map(|keys| keys.keys());
-    let options = Options { min_free_bytes: config.audit.min_free, payload_keys, ..Options::default() };
+    let options = Options { min_free_bytes: config.audit.min_free, ..Options::default() };
     let Some(damage) = audit_store::damage(&folder, &options)? else {
         if output.json() {
             return output.value(&json!({ "damaged": false }));
@@ -27,7 +26,9 @@ pub(super) fn run(file: &Path, drop_damaged_tail: bool, output: &Output) -> Resu
         report(&damage, None, output)?;
         return Err(Failure::finding(""));
     }
-    let (store, aside) = audit_store::repair(&folder, options)?;
+    // What is written is sealed, if anything is.
+    let payload_keys = writing_keys(&config)?.map(|keys| keys.keys());
+    let (store, aside) = audit_store::repair(&folder, Options { payload_keys, ..options })?;
     let details = BTreeMap::from([
         ("damage".to_owned(), damage.what.clone()),
         ("kept".to_owned(), format!("{} entries", damage.kept)),
