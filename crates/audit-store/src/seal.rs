@@ -27,7 +27,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use zeroize::Zeroize;
-use zstd_safe::CCtx;
+use zstd_safe::{CCtx, DCtx};
 
 /// Bytes of a data key.
 pub const KEY_LENGTH: usize = 32;
@@ -48,8 +48,9 @@ const ZSTD: u8 = 1;
 const ZSTD_LEVEL: i32 = 1;
 
 thread_local! {
-    /// A context is larger than what it compresses: it is used again.
+    /// Contexts are larger than what they compress: they are used again.
     static CONTEXT: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
+    static UNPACKING: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
 /// Names a data key. It follows from the key, and says nothing about it.
@@ -220,7 +221,8 @@ impl PayloadKeys {
                 let length = u32::try_from(commitment.length).map_err(|_| failed)? as usize;
                 let mut payload = vec![0; SALT_LENGTH + length];
                 payload[..SALT_LENGTH].copy_from_slice(salt);
-                let unpacked = zstd_safe::decompress(&mut payload[SALT_LENGTH..], frame).map_err(|_| failed)?;
+                let room = &mut payload[SALT_LENGTH..];
+                let unpacked = UNPACKING.with_borrow_mut(|context| context.decompress(room, frame)).map_err(|_| failed)?;
                 payload.truncate(SALT_LENGTH + unpacked);
                 payload
             }
