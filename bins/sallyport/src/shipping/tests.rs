@@ -188,7 +188,10 @@ impl Log {
     }
 
     async fn round(&self, shipper: &mut Shipper) -> std::result::Result<(), ShipError> {
-        shipper.round(&self.meters()).await
+        shipper.lag(&self.meters()).measure().await;
+        let round = shipper.round().await;
+        shipper.lag(&self.meters()).measure().await;
+        round
     }
 }
 
