@@ -534,15 +534,18 @@ def wrong_credentials_are_said_without_the_secret_and_mended_without_a_restart()
 
 @behaviour
 def contents_that_were_destroyed_stay_where_it_is_locked_and_go_where_it_is_not():
-    with Moto("forgotten") as moto:
+    with Moto("forgotten") as moto, Azurite("forgotten-azure") as azurite, Rclone("forgotten-s3") as server:
         moto.bucket("log-bucket")
-        settings = destination("locked", moto.settings("log-bucket")) + destination("open", 'url = "folder:shipped"\nlocked = false\n')
+        azurite.container("logs")
+        unlocked = dict(open='url = "folder:shipped"\n', azure=azurite.settings("logs"), s3=server.settings())
+        settings = destination("locked", moto.settings("log-bucket")) + "".join(
+            destination(name, text, more="locked = false\n") for name, text in unlocked.items())
         with gateway("forgotten", QUICK + settings, **KEYS) as g:
             with g.connect(user="person", token=g.token("person")) as c:
                 c.execute("SELECT 'Ada Lovelace lives here'")
                 c.execute(f"SELECT 'and this is long {'h' * 3000}'")
             traffic(g, 150)
-            for name in ("locked", "open"):
+            for name in ("locked", *unlocked):
                 shipped(g, name)
             folder, log = g.dir / "shipped", log_id(g)
             everything = b"".join(tree(folder).values())
@@ -552,12 +555,16 @@ def contents_that_were_destroyed_stay_where_it_is_locked_and_go_where_it_is_not(
             g.cli("audit", "redact", str(entry["index"]), "--whole", "--reason", "erasure request 12")
             g.cli("audit", "redact", "--session", entry["session"], "--field", "statement", "--reason", "erasure request 13")
             traffic(g, 20)
-            for name in ("locked", "open"):
+            for name in ("locked", *unlocked):
                 shipped(g, name)
-            gone = lambda: not any(b"Ada Lovelace" in content or b"h" * 3000 in content for content in tree(folder).values())
-            until("it is gone where it is not locked", gone, 30)
-            assert not json.loads((g.dir / "data/control/shipping/open.rewrites.json").read_text())["ranges"]
-            holds(g, "open")
+            what = dict(
+                open=lambda: tree(folder).values(), s3=lambda: tree(server.folder).values(),
+                azure=lambda: [azurite.get("logs", name) for name in azurite.objects("logs")])
+            for name, contents in what.items():
+                gone = lambda: not any(b"Ada Lovelace" in content or b"h" * 3000 in content for content in contents())
+                until(f"it is gone from {name}", gone, 30)
+                assert not json.loads((g.dir / f"data/control/shipping/{name}.rewrites.json").read_text())["ranges"]
+                holds(g, name)
             said = holds(g, "locked")
             assert "nothing altered" in said
             kept = b"".join(moto.get("log-bucket", name) for name in set(moto.versions("log-bucket")) if "latest" not in name)

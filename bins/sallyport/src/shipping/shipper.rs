@@ -179,7 +179,7 @@ impl Shipper {
         connect: Connect,
     ) -> Result<Self, ShipError> {
         let log = format!("{:032x}", u128::from_be_bytes(source.reader.log_id()?));
-        let file = CursorFile { file, log: log.clone(), to: shipping.to.to_string() };
+        let file = CursorFile { file, log: log.clone(), to: shipping.identity() };
         file.prepare().map_err(|error| ShipError::Cursor(file.file.clone(), error.to_string()))?;
         Ok(Self {
             name: shipping.name.clone(),

@@ -175,7 +175,7 @@ impl Log {
     }
 
     fn cursor(&self) -> CursorFile {
-        let to = self.shipping().to.to_string();
+        let to = self.shipping().identity();
         CursorFile { file: self.config.shipping_file("vault", "cursor"), log: id(&self.store), to }
     }
 
