@@ -332,7 +332,11 @@ def everything_goes_to_every_kind_of_storage_and_is_verified_there():
         # The server itself refuses to remove what is locked: a version of it stays.
         prefix = f"gw/{log}/"
         files = {name.removeprefix(prefix): moto.get("log-bucket", name) for name in versions}
-        same(files, {name: content for name, content in tree(folder / log).items()})
+        # Full files are the same everywhere; partial ones and checkpoints are those of each one's own rounds.
+        other = tree(folder / log)
+        full = lambda files: {name for name in files if ".p/" not in name and not name.startswith("checkpoints/")}
+        same(full(files), full(other))
+        assert len(full(files)) >= 12 and all(files[name] == other[name] for name in set(files) & set(other))
         by_others(g, "every.s3", files, moto.get("open-bucket", "gw/latest"))
         blobs = azurite.objects("logs")
         azure_files = {name.removeprefix(prefix): azurite.get("logs", name) for name in blobs if name.startswith(prefix)}
@@ -530,15 +534,18 @@ def wrong_credentials_are_said_without_the_secret_and_mended_without_a_restart()
 
 @behaviour
 def contents_that_were_destroyed_stay_where_it_is_locked_and_go_where_it_is_not():
-    with Moto("forgotten") as moto:
+    with Moto("forgotten") as moto, Azurite("forgotten-azure") as azurite, Rclone("forgotten-s3") as server:
         moto.bucket("log-bucket")
-        settings = destination("locked", moto.settings("log-bucket")) + destination("open", 'url = "folder:shipped"\nlocked = false\n')
+        azurite.container("logs")
+        unlocked = dict(open='url = "folder:shipped"\n', azure=azurite.settings("logs"), s3=server.settings())
+        settings = destination("locked", moto.settings("log-bucket")) + "".join(
+            destination(name, text, more="locked = false\n") for name, text in unlocked.items())
         with gateway("forgotten", QUICK + settings, **KEYS) as g:
             with g.connect(user="person", token=g.token("person")) as c:
                 c.execute("SELECT 'Ada Lovelace lives here'")
                 c.execute(f"SELECT 'and this is long {'h' * 3000}'")
             traffic(g, 150)
-            for name in ("locked", "open"):
+            for name in ("locked", *unlocked):
                 shipped(g, name)
             folder, log = g.dir / "shipped", log_id(g)
             everything = b"".join(tree(folder).values())
@@ -548,12 +555,16 @@ def contents_that_were_destroyed_stay_where_it_is_locked_and_go_where_it_is_not(
             g.cli("audit", "redact", str(entry["index"]), "--whole", "--reason", "erasure request 12")
             g.cli("audit", "redact", "--session", entry["session"], "--field", "statement", "--reason", "erasure request 13")
             traffic(g, 20)
-            for name in ("locked", "open"):
+            for name in ("locked", *unlocked):
                 shipped(g, name)
-            gone = lambda: not any(b"Ada Lovelace" in content or b"h" * 3000 in content for content in tree(folder).values())
-            until("it is gone where it is not locked", gone, 30)
-            assert not json.loads((g.dir / "data/control/shipping/open.rewrites.json").read_text())["ranges"]
-            holds(g, "open")
+            what = dict(
+                open=lambda: tree(folder).values(), s3=lambda: tree(server.folder).values(),
+                azure=lambda: [azurite.get("logs", name) for name in azurite.objects("logs")])
+            for name, contents in what.items():
+                gone = lambda: not any(b"Ada Lovelace" in content or b"h" * 3000 in content for content in contents())
+                until(f"it is gone from {name}", gone, 30)
+                assert not json.loads((g.dir / f"data/control/shipping/{name}.rewrites.json").read_text())["ranges"]
+                holds(g, name)
             said = holds(g, "locked")
             assert "nothing altered" in said
             kept = b"".join(moto.get("log-bucket", name) for name in set(moto.versions("log-bucket")) if "latest" not in name)
@@ -704,6 +715,47 @@ def a_hostile_storage_learns_nothing_and_takes_no_memory():
                 assert status == 1 and SECRET not in said and len(said) < 2000, said
             begun = time.monotonic()
         assert time.monotonic() - begun < 60, "a silent storage holds up the stop"
+
+
+@behaviour
+def a_storage_that_answers_slowly_is_read_ahead():
+    """A folder by S3's protocol, each answer 50 ms late: in turn, 120 bundles would take 18 s."""
+    def late(request):
+        time.sleep(0.05)
+        url = urllib.parse.urlsplit(request.path)
+        query, path = dict(urllib.parse.parse_qsl(url.query)), urllib.parse.unquote(url.path).removeprefix("/log-bucket/")
+        if "list-type" in query:
+            names = sorted(str(file.relative_to(there)) for file in there.rglob("*") if file.is_file())
+            found = [name for name in names if name.startswith(query.get("prefix", ""))]
+            parts = "".join(f"<Contents><Key>{name}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>1</Size><ETag>x</ETag></Contents>" for name in found)
+            content = f"<ListBucketResult><IsTruncated>false</IsTruncated>{parts}</ListBucketResult>".encode()
+        elif (there / path).is_file():
+            content = (there / path).read_bytes()
+        else:
+            request.send_response(404)
+            request.send_header("Content-Length", "0")
+            return request.end_headers()
+        request.send_response(200)
+        for name, value in {"Content-Length": len(content), "ETag": '"x"', "Last-Modified": formatdate(usegmt=True)}.items():
+            request.send_header(name, str(value))
+        request.end_headers()
+        request.wfile.write(content)
+
+    with gateway("late", QUICK + destination("vault", 'url = "folder:shipped"\n'), **KEYS) as g:
+        bulk(g, 16_000)
+        size = shipped(g, "vault")
+        known, there = key(g), g.dir / "shipped"
+        with hostile(late) as (number, seen):
+            env = {"AWS_ACCESS_KEY_ID": "auditor", "AWS_SECRET_ACCESS_KEY": "any", "AWS_ENDPOINT": f"http://127.0.0.1:{number}"}
+            begun = time.monotonic()
+            status, said = sallyport("audit", "verify", f"s3://log-bucket/{log_id(g)}", "--key", known, "--json", **env)
+            took = time.monotonic() - begun
+        shown = json.loads(said)
+        assert status == 0 and shown["verification"]["entries"] >= size > 30_000, said
+        asked = len(seen)
+        assert asked > size // 256 * 2, asked
+        assert took < asked * 0.05 / 4, f"{asked} requests took {took:.1f} s"
+        assert {method for method, *_ in seen} == {"GET"}, "an auditor only reads"
 
 
 @behaviour

@@ -1,12 +1,12 @@
 //! Rules that look across the sections of a file.
 
-use super::Destination;
 use super::model::{IssuerKind, ListenerProtocol, UpstreamTls};
 use super::parse::{At, Parts};
 use super::problem::Problem;
 use super::reader::{Section, Source, nearest};
 use super::secret::{Secret, SecretRef};
 use super::vaults::WrapSource;
+use super::{Destination, Shipping};
 use std::collections::HashMap;
 
 /// Reports what is wrong, and returns what is doubtful.
@@ -17,7 +17,7 @@ pub(super) fn check(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) -
     unique(source, "mask", "class", &parts.masks, |mask| mask.class.clone());
     unique(source, "stream", "name", &parts.streams, |stream| stream.name.clone());
     unique(source, "shipping", "name", &parts.shipping, |shipping| shipping.name.clone());
-    unique(source, "shipping", "url", &parts.shipping, |shipping| shipping.to.to_string());
+    unique(source, "shipping", "url", &parts.shipping, Shipping::identity);
     unique(source, "issuer", "issuer", &parts.issuers, |issuer| issuer.issuer.clone());
     unique(source, "witness", "name", &parts.witnesses, |witness| witness.key.name().to_owned());
     unique(source, "witness", "url", &parts.witnesses, |witness| witness.url.clone());

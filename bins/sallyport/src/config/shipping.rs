@@ -202,6 +202,16 @@ pub struct Shipping {
     pub reach: Reach,
 }
 
+impl Shipping {
+    /// The place, whatever service it is at.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let Reach { account, endpoint, .. } = &self.reach;
+        let more = [("account", account), ("at", endpoint)].into_iter().filter_map(|(word, text)| Some((word, text.as_ref()?)));
+        more.fold(self.to.to_string(), |shown, (word, text)| format!("{shown} {word} {text}"))
+    }
+}
+
 impl fmt::Display for Shipping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if self.locked { "nothing there is overwritten" } else { "what is destroyed is destroyed there" };
@@ -389,6 +399,16 @@ mod tests {
         assert!(refused("az://logs", "sas = \"env:A\", account_key = \"env:B\"").contains("more than one"));
         assert!(refused("file:///x", "sas = \"env:A\"").contains("makes no sense"));
         assert!(refused("az://logs", "sass = \"env:A\"").contains("did you mean `sas`"));
+    }
+
+    #[test]
+    fn a_place_is_shipped_to_once() {
+        let second = |more: &str| {
+            read(&format!("url = \"s3://log-bucket\"\n[[shipping]]\nname = \"two\"\nurl = \"s3://log-bucket\"\n{more}"))
+        };
+        assert!(second("").unwrap_err().to_string().contains("is there twice"));
+        let other = second("endpoint = \"https://elsewhere.example\"").unwrap();
+        assert_eq!(other.shipping[1].identity(), "s3://log-bucket at https://elsewhere.example");
     }
 
     #[test]

@@ -27,6 +27,9 @@ const NOTES_AHEAD: usize = 64;
 /// Checkpoints that are looked at, the newest first, for one whose entries are there (64).
 const NEWEST_TRIED: usize = 64;
 
+/// Checkpoints that a log may have (10 million: one for each minute of 19 years): their sizes are held.
+const CHECKPOINTS_MAX: usize = 10_000_000;
+
 /// Why a shipped log cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RemoteError {
@@ -36,6 +39,9 @@ pub(crate) enum RemoteError {
     /// The storage.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// A storage that lists names for ever, or makes them up.
+    #[error("{0} has more than {CHECKPOINTS_MAX} checkpoints: no log has so many")]
+    TooMany(String),
     /// There is none.
     #[error("no log is shipped to {0}: it has no folder LOG ID/checkpoints with a checkpoint in it")]
     None(String),
@@ -310,10 +316,13 @@ async fn find(place: Place, log: Option<&str>) -> Result<(Place, Vec<u64>), Remo
     }
 }
 
-async fn sizes(place: &Place) -> Result<Vec<u64>, PlaceError> {
+async fn sizes(place: &Place) -> Result<Vec<u64>, RemoteError> {
     let (mut sizes, mut listed) = (Vec::new(), place.list(plan::CHECKPOINTS, None));
     while let Some(path) = listed.next().await {
         sizes.extend(plan::checkpoint_size(&path?));
+        if sizes.len() > CHECKPOINTS_MAX {
+            return Err(RemoteError::TooMany(place.shown().to_owned()));
+        }
     }
     sizes.sort_unstable();
     sizes.dedup();

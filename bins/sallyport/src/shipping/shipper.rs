@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tlog::tile::{Content, WIDTH};
 use tlog::{Note, Tile, Verifier};
@@ -72,6 +73,7 @@ impl ShipError {
 }
 
 /// What is measured of a destination.
+#[derive(Clone)]
 pub(super) struct Meters {
     shipped: Gauge,
     shipping: Gauge,
@@ -87,6 +89,42 @@ impl Meters {
         };
         meters.shipping.set(1);
         meters
+    }
+}
+
+/// How much is not there yet: looked at beside the shipping, which may hang in the middle of a request.
+pub(super) struct Lag {
+    reader: Reader,
+    shipped: Arc<AtomicU64>,
+    /// An entry that waits, and when it was made.
+    oldest: Option<(u64, Timestamp)>,
+    meters: Meters,
+}
+
+impl Lag {
+    async fn run(mut self) {
+        loop {
+            self.measure().await;
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    pub(super) async fn measure(&mut self) {
+        let waits = self.shipped.load(Ordering::Relaxed);
+        self.meters.shipped.set(i64::try_from(waits).unwrap_or(i64::MAX));
+        let Ok(end) = self.reader.len() else { return };
+        if end <= waits {
+            return self.meters.lag.set(0);
+        }
+        if self.oldest.is_none_or(|(index, _)| index != waits) {
+            // The first that is there: of one that was destroyed, nobody knows when it was made.
+            let reader = self.reader.clone();
+            let made = move || reader.entries(waits..end).flatten().next().map(|stored| stored.entry.time);
+            let time = tokio::task::spawn_blocking(made).await.ok().flatten();
+            self.oldest = time.map(|time| (waits, time));
+        }
+        let micros = self.oldest.map_or(0, |(_, made)| now().micros_since(made));
+        self.meters.lag.set(i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX));
     }
 }
 
@@ -124,9 +162,7 @@ pub(super) struct Shipper {
     file: CursorFile,
     open: Option<Open>,
     /// Entries that the last checkpoint commits to which is there, as far as is known.
-    shipped: u64,
-    /// An entry that waits, and when it was made.
-    oldest: Option<(u64, Timestamp)>,
+    shipped: Arc<AtomicU64>,
     /// Objects that were said to be strange.
     strange: BTreeSet<String>,
     /// A bundle is read at a time, when there is room for it.
@@ -143,7 +179,7 @@ impl Shipper {
         connect: Connect,
     ) -> Result<Self, ShipError> {
         let log = format!("{:032x}", u128::from_be_bytes(source.reader.log_id()?));
-        let file = CursorFile { file, log: log.clone(), to: shipping.to.to_string() };
+        let file = CursorFile { file, log: log.clone(), to: shipping.identity() };
         file.prepare().map_err(|error| ShipError::Cursor(file.file.clone(), error.to_string()))?;
         Ok(Self {
             name: shipping.name.clone(),
@@ -153,10 +189,9 @@ impl Shipper {
             source,
             rewrites,
             connect,
-            shipped: file.load().map_or(0, |cursor| cursor.shipped),
+            shipped: Arc::new(AtomicU64::new(file.load().map_or(0, |cursor| cursor.shipped))),
             file,
             open: None,
-            oldest: None,
             strange: BTreeSet::new(),
             turn: Mutex::new(()),
             room: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -167,16 +202,30 @@ impl Shipper {
         &self.name
     }
 
+    /// How much is not there yet.
+    pub(super) fn lag(&self, meters: &Meters) -> Lag {
+        let (reader, shipped) = (self.source.reader.clone(), Arc::clone(&self.shipped));
+        Lag { reader, shipped, oldest: None, meters: meters.clone() }
+    }
+
     /// Ships until `stop`, and then, for a short while, what was published last.
-    pub(super) async fn run(mut self, meters: Meters, stop: CancellationToken) {
+    pub(super) async fn run(self, meters: Meters, stop: CancellationToken) {
+        let lag = self.lag(&meters);
+        tokio::select! {
+            () = self.work(meters, stop) => {}
+            () = lag.run() => {}
+        }
+    }
+
+    async fn work(mut self, meters: Meters, stop: CancellationToken) {
         let (mut said, mut pause, mut backoff) = (String::new(), POLL.min(self.every), RETRY.0);
         loop {
             tokio::select! {
-                () = self.wait(pause, &meters) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => break,
             }
             let round = tokio::select! {
-                round = self.round(&meters) => round,
+                round = self.round() => round,
                 () = stop.cancelled() => break,
             };
             if round.is_ok() {
@@ -187,11 +236,11 @@ impl Shipper {
             }
             self.say(round, &mut said, &meters);
         }
-        match tokio::time::timeout(LAST, self.round(&meters)).await {
+        match tokio::time::timeout(LAST, self.round()).await {
             Ok(round) => self.say(round, &mut said, &meters),
             Err(_) => tracing::warn!(
                 destination = self.name,
-                shipped = self.shipped,
+                shipped = self.shipped.load(Ordering::Relaxed),
                 "the gateway stops before all of the audit log is shipped; the rest goes at the next start"
             ),
         }
@@ -204,7 +253,7 @@ impl Shipper {
         if trouble == *said {
             return;
         }
-        let (destination, shipped) = (self.name.as_str(), self.shipped);
+        let (destination, shipped) = (self.name.as_str(), self.shipped.load(Ordering::Relaxed));
         match round {
             Ok(()) => tracing::info!(destination, shipped, "the audit log is shipped again"),
             Err(error) => tracing::error!(destination, shipped, "the audit log is not shipped: {error}"),
@@ -212,48 +261,16 @@ impl Shipper {
         *said = trouble;
     }
 
-    /// Waits, while the lag grows as it does.
-    async fn wait(&mut self, pause: Duration, meters: &Meters) {
-        let mut rest = pause;
-        loop {
-            self.measure(meters).await;
-            if rest.is_zero() {
-                return;
-            }
-            let part = rest.min(POLL);
-            tokio::time::sleep(part).await;
-            rest -= part;
-        }
-    }
-
-    async fn measure(&mut self, meters: &Meters) {
-        meters.shipped.set(i64::try_from(self.shipped).unwrap_or(i64::MAX));
-        let Ok(end) = self.source.reader.len() else { return };
-        if end <= self.shipped {
-            return meters.lag.set(0);
-        }
-        let waits = self.shipped;
-        if self.oldest.is_none_or(|(index, _)| index != waits) {
-            // The first that is there: of one that was destroyed, nobody knows when it was made.
-            let reader = self.source.reader.clone();
-            let made = move || reader.entries(waits..end).flatten().next().map(|stored| stored.entry.time);
-            let time = tokio::task::spawn_blocking(made).await.ok().flatten();
-            self.oldest = time.map(|time| (waits, time));
-        }
-        let micros = self.oldest.map_or(0, |(_, made)| now().micros_since(made));
-        meters.lag.set(i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX));
-    }
-
     /// Ships what was published. After a failure, everything is opened anew: with secrets as they are then.
-    pub(super) async fn round(&mut self, meters: &Meters) -> Result<(), ShipError> {
+    pub(super) async fn round(&mut self) -> Result<(), ShipError> {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.meet().await?,
         };
-        self.shipped = open.cursor.shipped;
+        self.shipped.store(open.cursor.shipped, Ordering::Relaxed);
         self.rewrite(&open).await?;
         if let Some(signed) = (self.source.published)() {
-            self.ship(&mut open, &signed, meters).await?;
+            self.ship(&mut open, &signed).await?;
             if open.latest_due && signed.size == open.cursor.shipped {
                 if let Some((place, name)) = &open.latest {
                     let note = Bytes::from(signed.note.clone());
@@ -266,7 +283,7 @@ impl Shipper {
         Ok(())
     }
 
-    async fn ship(&mut self, open: &mut Open, signed: &Signed, meters: &Meters) -> Result<(), ShipError> {
+    async fn ship(&self, open: &mut Open, signed: &Signed) -> Result<(), ShipError> {
         if signed.size <= open.cursor.shipped {
             return Ok(());
         }
@@ -274,17 +291,14 @@ impl Shipper {
             self.upload(&open.place, step.bundles.map(plan::bundle).chain(step.hashes)).await?;
             open.cursor.full = step.next;
             self.save(&open.cursor).await?;
-            self.measure(meters).await;
         }
         self.upload(&open.place, plan::edge(signed.size)).await?;
         let (path, note) = (plan::checkpoint_path(signed.size), Bytes::from(signed.note.clone()));
         self.put(&open.place, &path, note, |ours, theirs| same::checkpoint(ours, theirs, &(self.source.keys)())).await?;
         open.cursor.shipped = signed.size;
         open.latest_due = true;
-        self.shipped = signed.size;
-        self.save(&open.cursor).await?;
-        self.measure(meters).await;
-        Ok(())
+        self.shipped.store(signed.size, Ordering::Relaxed);
+        self.save(&open.cursor).await
     }
 
     /// Puts files there, some at a time, in no order.

@@ -175,7 +175,7 @@ impl Log {
     }
 
     fn cursor(&self) -> CursorFile {
-        let to = self.shipping().to.to_string();
+        let to = self.shipping().identity();
         CursorFile { file: self.config.shipping_file("vault", "cursor"), log: id(&self.store), to }
     }
 
@@ -188,7 +188,10 @@ impl Log {
     }
 
     async fn round(&self, shipper: &mut Shipper) -> std::result::Result<(), ShipError> {
-        shipper.round(&self.meters()).await
+        shipper.lag(&self.meters()).measure().await;
+        let round = shipper.round().await;
+        shipper.lag(&self.meters()).measure().await;
+        round
     }
 }
 
