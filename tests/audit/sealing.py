@@ -274,6 +274,8 @@ def keys_are_rotated_and_wrapped_anew_elsewhere():
             cli("audit", "key", "rotate", "--payload")
             same([key["source_version"] for key in keys()], [keyvault.versions[0]] * 3 + [keyvault.versions[1]])
             vault.down = True
+            said = sallyport("check", "--connect", config=g.dir / "sallyport.toml", env=g.env)[1]
+            assert "wraps, and 4 keys were unwrapped" in said, said
             g.start()
             work(g, 1)
             same(len(requests(g)), 8)
@@ -341,7 +343,8 @@ def a_targets_password_comes_from_vault_and_is_rotated_there():
         pg = read_env(PG / "env")
         vault.values["databases/shop"] = {"user": "gateway", "password": pg["PG_PASSWORD"]}
         keyvault.values["super-password"] = pg["PG_SUPERPASSWORD"]
-        g = Gateway("passwords", '\n[secrets]\nrefresh = "1h"\nstale_max = "1h"\n' + vault.config + keyvault.config, **ENV)
+        vault.values["log"] = {"key": secrets.token_hex(32)}
+        g = Gateway("passwords", '\n[audit]\nkey = "vault:secret/data/log#key"\n[secrets]\nrefresh = "1h"\nstale_max = "1h"\n' + vault.config + keyvault.config, **ENV)
         edit(g, ('"file:password"', '"vault:secret/data/databases/shop#password"'),
              ('"file:superpassword"', f'"keyvault:{keyvault.name}/secrets/super-password"'))
         config = g.dir / "sallyport.toml"
@@ -354,6 +357,7 @@ def a_targets_password_comes_from_vault_and_is_rotated_there():
         g.start()
         try:
             g.alive()
+            assert '"sealed"' in (g.dir / "data/control/log-key.json").read_text()
             asked = len(vault.asked)
             for _ in range(5):
                 g.alive()
@@ -369,7 +373,7 @@ def a_targets_password_comes_from_vault_and_is_rotated_there():
             with direct() as c:
                 c.execute(f"ALTER ROLE gateway PASSWORD '{fresh}x'")
             assert not works(g)
-            until("it is noticed", lambda: g.metrics()["sallyport_secrets_stale"] == "1", 20)
+            until("it is noticed", lambda: g.metrics()["sallyport_secrets_stale"] == "2", 20)
             with direct() as c:
                 c.execute(f"ALTER ROLE gateway PASSWORD '{fresh}'")
             until("the last value goes on", lambda: works(g), 5)
@@ -387,7 +391,7 @@ def a_targets_password_comes_from_vault_and_is_rotated_there():
             # Key Vault's.
             same(on_super(g), (1,))
             log = (g.dir / "log/gateway.log").read_text() + "\n".join(json.dumps(entry) for entry in entries(g))
-            for secret in (pg["PG_PASSWORD"], fresh, vault.secret_id, pg["PG_SUPERPASSWORD"], *vault.tokens, *tokens.given):
+            for secret in (pg["PG_PASSWORD"], fresh, vault.values["log"]["key"], vault.secret_id, pg["PG_SUPERPASSWORD"], *vault.tokens, *tokens.given):
                 assert secret not in log
             same(lies_open(g.dir / "data", fresh), [])
         finally:
