@@ -19,6 +19,8 @@ const ALGORITHM: &str = "RSA-OAEP-256";
 #[derive(Debug)]
 pub(super) struct KeyVault {
     config: KeyVaultConfig,
+    /// Hosts that the configuration names: tokens go nowhere else, whatever a file of wrapped keys says.
+    hosts: Vec<String>,
     http: Http,
     /// For tokens: not with the CA of the vaults.
     tokens: Http,
@@ -26,20 +28,21 @@ pub(super) struct KeyVault {
 }
 
 impl KeyVault {
-    pub(super) fn new(config: &KeyVaultConfig) -> Result<Self, FetchError> {
+    pub(super) fn new(config: &KeyVaultConfig, hosts: Vec<String>) -> Result<Self, FetchError> {
         let source = match &config.login {
             KeyVaultLogin::Managed { .. } => &config.metadata,
             KeyVaultLogin::Workload { .. } | KeyVaultLogin::Secret { .. } => &config.authority,
         };
         let plain = source.starts_with("http://");
         let http = Http::new(config.ca.as_deref(), false)?;
-        Ok(Self { config: config.clone(), http, tokens: Http::new(None, plain)?, token: tokio::sync::Mutex::default() })
+        Ok(Self { config: config.clone(), hosts, http, tokens: Http::new(None, plain)?, token: tokio::sync::Mutex::default() })
     }
 
     /// The value of a secret.
     pub(super) async fn read(&self, vault: &str, name: &str, version: Option<&str>) -> Result<SecretBytes, FetchError> {
         let version = version.map(|version| format!("/{version}")).unwrap_or_default();
-        let answer = self.call(|| Call::get(self.url(vault, &format!("secrets/{name}{version}")))).await?;
+        let url = self.url(vault, &format!("secrets/{name}{version}"))?;
+        let answer = self.call(|| Call::get(url.clone())).await?;
         let answer = good(answer, vault, "`Key Vault Secrets User`")?;
         match &answer.body["value"] {
             Value::String(text) if !text.is_empty() => Ok(SecretBytes::new(text.as_bytes().to_vec())),
@@ -49,7 +52,8 @@ impl KeyVault {
 
     /// `plain` wrapped by the newest version of a key: that version, and the wrapped key.
     pub(super) async fn wrap(&self, vault: &str, name: &str, plain: &SecretBytes) -> Result<(String, Vec<u8>), FetchError> {
-        let answer = self.call(|| Call::get(self.url(vault, &format!("keys/{name}")))).await?;
+        let url = self.url(vault, &format!("keys/{name}"))?;
+        let answer = self.call(|| Call::get(url.clone())).await?;
         let answer = good(answer, vault, CRYPTO)?;
         let kid = answer.body["key"]["kid"].as_str().and_then(|kid| kid.rsplit('/').next()).unwrap_or_default().to_owned();
         if kid.is_empty() || !kid.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -65,16 +69,27 @@ impl KeyVault {
 
     async fn operate(&self, vault: &str, name: &str, version: &str, what: &str, value: &[u8]) -> Result<Vec<u8>, FetchError> {
         let body = json!({ "alg": ALGORITHM, "value": BASE64URL.encode(value) });
-        let answer = self.call(|| Call::post_json(self.url(vault, &format!("keys/{name}/{version}/{what}")), &body)).await?;
+        let url = self.url(vault, &format!("keys/{name}/{version}/{what}"))?;
+        let answer = self.call(|| Call::post_json(url.clone(), &body)).await?;
         let answer = good(answer, vault, CRYPTO)?;
         let value = answer.body["value"].as_str().and_then(|text| BASE64URL.decode(text.trim_end_matches('=')).ok());
         value.ok_or_else(|| FetchError::Answer(vault.to_owned(), "there is no value in it".to_owned()))
     }
 
-    fn url(&self, vault: &str, path: &str) -> String {
+    fn url(&self, vault: &str, path: &str) -> Result<String, FetchError> {
         // A name alone is one of the domain's; what has a dot or a port is a host.
-        let host = if vault.contains(['.', ':']) { vault.to_owned() } else { format!("{vault}.{}", self.config.domain) };
-        format!("https://{host}/{path}?{API}")
+        if !vault.contains(['.', ':']) {
+            return Ok(format!("https://{vault}.{}/{path}?{API}", self.config.domain));
+        }
+        let own = vault.strip_suffix(self.config.domain.as_str()).is_some_and(|name| name.ends_with('.'));
+        if own || self.hosts.iter().any(|host| host == vault) {
+            return Ok(format!("https://{vault}/{path}?{API}"));
+        }
+        let why = format!(
+            "{vault} is no vault of {}, and the configuration does not name it: no token is sent there",
+            self.config.domain
+        );
+        Err(FetchError::Setup(why))
     }
 
     async fn call(&self, call: impl Fn() -> Call) -> Result<Answer, FetchError> {
@@ -185,4 +200,24 @@ fn good(answer: Answer, vault: &str, role: &str) -> Result<Answer, FetchError> {
         404 => FetchError::NotFound(format!("Key Vault {vault} has no such thing (404 {words}), or it is disabled or deleted")),
         status => FetchError::Status { service: format!("Key Vault {vault}"), status, words },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_go_to_vaults_of_the_domain_and_to_hosts_that_are_configured() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let made = KeyVault::new(&KeyVaultConfig::default(), vec!["kv.internal:8443".to_owned()]);
+        // Without the system's CAs there is none to be made.
+        let Ok(keyvault) = made else { return };
+        let url = |vault: &str| keyvault.url(vault, "secrets/x").map(|url| url.split('/').nth(2).unwrap_or_default().to_owned());
+        assert_eq!(url("prod").unwrap(), "prod.vault.azure.net");
+        assert_eq!(url("prod.vault.azure.net").unwrap(), "prod.vault.azure.net");
+        assert_eq!(url("kv.internal:8443").unwrap(), "kv.internal:8443");
+        for bad in ["evil.example", "prodvault.azure.net", "kv.internal", "prod.vault.azure.net:444", "evil.example:443"] {
+            assert!(matches!(url(bad), Err(FetchError::Setup(_))), "{bad}");
+        }
+    }
 }

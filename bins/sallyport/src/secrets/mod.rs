@@ -14,9 +14,9 @@ mod keyvault;
 mod refresh;
 mod vault;
 
-use crate::config::{Config, SecretRef};
+use crate::config::{Config, KeyVaultConfig, SecretRef, WrapSource};
 use proxy_core::SecretBytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use refresh::{Active, Refresher, prepare};
 
@@ -88,7 +88,10 @@ pub enum FetchError {
 #[derive(Debug)]
 pub struct SecretServices {
     vault: Option<vault::Vault>,
-    keyvault: Option<keyvault::KeyVault>,
+    /// Made when it is asked: most gateways have none, and the system's CAs take a while to read.
+    keyvault: OnceLock<Result<keyvault::KeyVault, FetchError>>,
+    /// With the vaults that the configuration names.
+    keyvault_config: (KeyVaultConfig, Vec<String>),
 }
 
 impl SecretServices {
@@ -97,13 +100,18 @@ impl SecretServices {
     /// # Errors
     /// [`FetchError::Setup`].
     pub fn new(config: &Config) -> Result<Arc<Self>, FetchError> {
-        let sources = || config.remote_secrets.iter().map(|secret| secret.reference());
-        // Without a reference to it, the system's CAs need not be there.
-        let wanted =
-            sources().any(|reference| matches!(reference, SecretRef::KeyVault { .. })) || config.audit.payload_key.is_some();
+        let secrets = config.remote_secrets.iter().filter_map(|secret| match secret.reference() {
+            SecretRef::KeyVault { vault, .. } => Some(vault.clone()),
+            SecretRef::Vault { .. } | SecretRef::Env(_) | SecretRef::File(_) => None,
+        });
+        let mut vaults: Vec<String> = secrets.collect();
+        if let Some(WrapSource::KeyVault { vault, .. }) = &config.audit.payload_key {
+            vaults.push(vault.clone());
+        }
         Ok(Arc::new(Self {
             vault: config.vault.as_ref().map(vault::Vault::new).transpose()?,
-            keyvault: if wanted { keyvault::KeyVault::new(&config.keyvault).ok() } else { None },
+            keyvault: OnceLock::new(),
+            keyvault_config: (config.keyvault.clone(), vaults),
         }))
     }
 
@@ -112,9 +120,8 @@ impl SecretServices {
     }
 
     fn keyvault(&self) -> Result<&keyvault::KeyVault, FetchError> {
-        let none =
-            || FetchError::Setup("the CA certificates for Azure Key Vault cannot be had; set `ca` in [keyvault]".to_owned());
-        self.keyvault.as_ref().ok_or_else(none)
+        let (config, vaults) = &self.keyvault_config;
+        self.keyvault.get_or_init(|| keyvault::KeyVault::new(config, vaults.clone())).as_ref().map_err(Clone::clone)
     }
 
     /// Fetches a secret.
