@@ -807,7 +807,8 @@ def a_collector_that_never_answers_holds_nothing_up():
 
 @behaviour
 def metrics_are_those_that_are_documented():
-    with gateway("metrics") as g:
+    elsewhere = '[[stream]]\nname = "siem"\nto = "http://127.0.0.1:9/"\n[[shipping]]\nname = "shelf"\nurl = "folder:shelf"\n'
+    with gateway("metrics", elsewhere) as g:
         with g.connect() as c:
             c.execute("SELECT email FROM customers LIMIT 1")
             fails(lambda: c.execute("SELECT * FROM secrets"), "42501")
