@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests/clients/lib"))
 
 import collector
 import psycopg
-from scratch import PG, SCRATCH, Gateway, call, gateway, until
+from scratch import PG, SCRATCH, Gateway, call, gateway, running, until
 from suite import Skip, behaviour, run, same
 
 HOSTILE = "SELECT '=1+1', 'a\"b,c|d\\e', $q$\r\nline\ttab \u2028 \x1b[2J é $q$"
@@ -500,18 +500,11 @@ def streams_miss_nothing_when_receivers_and_the_gateway_go_down():
     assert "t0ken" not in log
 
 
-@contextlib.contextmanager
 def prepared(name, receivers):
     """A gateway with the three streams, whose secret is there before it starts."""
     g = Gateway(name, streams(name, *receivers))
     (g.dir / "hec").write_text("Splunk t0ken\n")
-    g.start()
-    try:
-        yield g
-    finally:
-        g.stop()
-    log = (g.dir / "log/gateway.log").read_text(errors="replace")
-    assert "panicked" not in log, log[log.index("panicked") - 200:][:600]
+    return running(g)
 
 
 @behaviour

@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -22,16 +21,10 @@ import psycopg
 from scratch import PG, SCRATCH, Gateway, call, direct, gateway, read_env, until
 from suite import behaviour, run, same
 from vaults import KeyVault, Tokens, Vault
+from verifiers import go, node, sallyport
 
 QUICK = "checkpoint = \"1s\"\n"
 MARKER = "wombat-" + secrets.token_hex(6)
-
-
-def sallyport(*arguments, config=None, **options):
-    """Runs it: exit status, and what it printed."""
-    command = [os.environ["SALLYPORT"], *(["-c", str(config)] if config else []), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-    return done.returncode, done.stdout + done.stderr
 
 
 def key_file(name):
@@ -198,16 +191,6 @@ def nothing_of_a_payload_lies_open_and_everything_goes_on():
     payload.write_bytes(content)
     for status, said in [sallyport("audit", "verify", copy, **elsewhere), node(copy)]:
         assert status == 1 and "in no form" in said, said
-
-
-def go(folder, key, *earlier):
-    done = subprocess.run([os.environ["TLOG_GO"], str(folder), key, *map(str, earlier)], capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
-
-
-def node(folder, *more):
-    done = subprocess.run(["node", str(ROOT / "tests/tlog/verify.mjs"), str(folder), *map(str, more)], capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
 
 
 @behaviour

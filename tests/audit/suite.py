@@ -24,25 +24,9 @@ sys.path.insert(0, str(ROOT / "tests/clients/lib"))
 import psycopg
 from scratch import PG, SCRATCH, Gateway, call, gateway, until
 from suite import behaviour, run, same
+from verifiers import go, node, sallyport
 
 QUICK = "\n[audit]\ncheckpoint = \"1s\"\n"
-
-
-def sallyport(*arguments, config=None, **options):
-    """Runs it: exit status, and what it printed."""
-    command = [os.environ["SALLYPORT"], *(["-c", str(config)] if config else []), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-    return done.returncode, done.stdout + done.stderr
-
-
-def go(folder, key, *earlier):
-    done = subprocess.run([os.environ["TLOG_GO"], str(folder), key, *map(str, earlier)], capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
-
-
-def node(folder, *more):
-    done = subprocess.run(["node", str(ROOT / "tests/tlog/verify.mjs"), str(folder), *map(str, more)], capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
 
 
 def traffic(g, count=120, subject="ci"):

@@ -1,7 +1,7 @@
 //! The few requests that Vault and Azure need: JSON both ways, no redirects, bounded in time and size.
 
 use super::FetchError;
-use crate::target::tls::verifying;
+use crate::target::tls::outbound;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
@@ -11,7 +11,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use identity::with_causes;
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -113,10 +112,7 @@ impl Answer {
 impl Http {
     /// `plain`: it is only ever asked without TLS, so that no CA need be there.
     pub(super) fn new(ca: Option<&Path>, plain: bool) -> Result<Self, FetchError> {
-        let tls = match ca {
-            None if plain => ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
-            ca => verifying(ca).map_err(|error| FetchError::Setup(error.to_string()))?,
-        };
+        let tls = outbound(ca, plain).map_err(|error| FetchError::Setup(error.to_string()))?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

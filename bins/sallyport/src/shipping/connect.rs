@@ -3,13 +3,12 @@
 use super::http::Connector;
 use super::place::Place;
 use crate::config::{ObjectCredential, ObjectUrl, Reach, Secret};
-use crate::target::tls::verifying;
+use crate::target::tls::outbound;
 use axum::http::HeaderName;
 use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::local::LocalFileSystem;
 use object_store::{BackoffConfig, ClientOptions, HeaderMap, HeaderValue, ObjectStore, RetryConfig};
-use rustls::{ClientConfig, RootCertStore};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,11 +63,7 @@ pub(super) fn open_object(url: &ObjectUrl, reach: &Reach, make: bool) -> Result<
 
 fn connector(reach: &Reach) -> Result<Connector, String> {
     let plain = reach.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let tls = match &reach.ca {
-        // Nothing is to be checked, so that nothing need be there to check it against.
-        None if plain => ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
-        ca => verifying(ca.as_deref()).map_err(|error| error.to_string())?,
-    };
+    let tls = outbound(reach.ca.as_deref(), plain).map_err(|error| error.to_string())?;
     Ok(Connector::new(tls))
 }
 

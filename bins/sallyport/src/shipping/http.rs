@@ -13,13 +13,13 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::rt::TokioExecutor;
+use identity::with_causes;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
     HttpService,
 };
 use rustls::ClientConfig;
-use std::error::Error;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -110,16 +110,6 @@ fn may_be_plain(host: &str) -> bool {
 
 fn failed(kind: HttpErrorKind, why: String) -> HttpError {
     HttpError::new(kind, io::Error::other(why))
-}
-
-/// The error and what is behind it: the outer one alone says `client error (Connect)`.
-fn with_causes(error: &dyn Error) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }
 
 /// An answer's body with its bounds. It gives no hint of its size: memory is set aside by what has come, not by what a server

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::sink::{SinkError, Taken};
 use crate::config::{Secret, Stream};
-use crate::target::tls::verifying;
+use crate::target::tls::outbound;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
@@ -12,8 +12,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
-use std::error::Error;
+use identity::with_causes;
 
 /// Longest answer that is read, in bytes (64 KiB).
 const ANSWER_MAX: usize = 64 << 10;
@@ -30,13 +29,7 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(stream: &Stream, url: &str, media_type: &'static str) -> Result<Self, String> {
-        let tls = match &stream.ca {
-            // Nothing is to be checked, so that nothing need be there to check it against.
-            None if url.starts_with("http://") => {
-                ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
-            }
-            ca => verifying(ca.as_deref()).map_err(|error| error.to_string())?,
-        };
+        let tls = outbound(stream.ca.as_deref(), url.starts_with("http://")).map_err(|error| error.to_string())?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let mut headers = Vec::new();
@@ -80,14 +73,4 @@ impl Http {
             String::from_utf8_lossy(&body.unwrap_or_default()).chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
         Err(SinkError::Refused { status: status.as_u16(), words })
     }
-}
-
-/// The error and what is behind it: the outer one alone says `client error (Connect)`.
-fn with_causes(error: &dyn Error) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

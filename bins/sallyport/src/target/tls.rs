@@ -66,6 +66,18 @@ pub(crate) fn verifying(ca: Option<&Path>) -> Result<ClientConfig, TlsSetupError
     Ok(ClientConfig::builder().with_root_certificates(roots(ca)?).with_no_client_auth())
 }
 
+/// Settings for HTTP. `plain`: it is only ever asked without TLS; then nothing is to be checked, and without a bundle nothing
+/// need be there to check it against.
+///
+/// # Errors
+/// [`TlsSetupError`].
+pub(crate) fn outbound(ca: Option<&Path>, plain: bool) -> Result<ClientConfig, TlsSetupError> {
+    match ca {
+        None if plain => Ok(ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()),
+        ca => verifying(ca),
+    }
+}
+
 fn bundled_roots(file: &Path) -> Result<RootCertStore, TlsSetupError> {
     let unreadable = |error: rustls_pki_types::pem::Error| TlsSetupError::Bundle(file.to_owned(), error.to_string());
     let mut roots = RootCertStore::empty();
