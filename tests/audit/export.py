@@ -292,16 +292,19 @@ class Syslog(Receiver):
             while True:
                 plain = listener.accept()[0]
                 self.connections.append(plain)
-                threading.Thread(target=self.read, args=(context, plain), daemon=True).start()
+                threading.Thread(target=self.read, args=(context, plain, self.connections), daemon=True).start()
 
     deaf = False
 
-    def read(self, context, plain):
+    def read(self, context, plain, connections):
         with contextlib.suppress(OSError):
             with context.wrap_socket(plain, server_side=True) as tls:
-                self.connections.append(tls)
+                connections.append(tls)
                 while self.deaf:
                     time.sleep(0.1)
+                # What had not been read when the receiver went away is lost with it.
+                if connections is not self.connections:
+                    return
                 held = b""
                 while data := tls.recv(65536):
                     held += data
@@ -325,10 +328,11 @@ class Syslog(Receiver):
     def down(self):
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        for connection in self.connections:
+        gone, self.connections = self.connections, []
+        # Whoever reads it closes it: a number that is closed under a reader is soon another file's.
+        for connection in gone:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
 
 
 class Web(Receiver):
@@ -374,11 +378,10 @@ class Web(Receiver):
     def down(self):
         self.server.shutdown()
         self.server.server_close()
-        # Those that are kept alive, too.
+        # Those that are kept alive, too: each is closed by whoever serves it.
         for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
         self.connections.clear()
 
 
