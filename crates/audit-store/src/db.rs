@@ -6,7 +6,8 @@ use crate::limits::{CATCH_UP_TRIES, CHUNK_ENTRIES_MAX, HOLES_SEEN};
 use crate::log;
 use crate::options::{self, Family, Options};
 use crate::seal::{PayloadKeys, SEALED};
-use crate::tree::Tree;
+use crate::tree::{LeafHashes, Tree};
+use parking_lot::RwLock;
 use proxy_core::StoreError;
 use rocksdb::{
     BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, DBRawIteratorWithThreadMode, Error, ErrorKind, FlushOptions,
@@ -54,6 +55,8 @@ pub(crate) struct Db {
     behind: u64,
     /// What sealed payloads are opened with.
     keys: Option<PayloadKeys>,
+    /// Of the entries that were moved in last.
+    leaf_hashes: RwLock<LeafHashes>,
 }
 
 impl Db {
@@ -74,7 +77,8 @@ impl Db {
     }
 
     fn new(db: DB, options: &Options) -> Self {
-        Self { db, tail: Tail::default(), journal_synced: 0, behind: 0, keys: options.payload_keys.clone() }
+        let leaf_hashes = RwLock::new(LeafHashes::new(options.hashes()));
+        Self { db, tail: Tail::default(), journal_synced: 0, behind: 0, keys: options.payload_keys.clone(), leaf_hashes }
     }
 
     /// Opens for reading, while another process may be writing. `scratch` is a folder of this reader's own.
@@ -161,10 +165,30 @@ impl Db {
     pub(crate) fn move_in(&self, tail: &Tail, tree: &mut Tree) -> Result<(), StoreError> {
         let mut batch = WriteBatch::with_capacity_bytes(tail.size() + tail.size() / 8 + 64);
         self.put_tail(&mut batch, tail)?;
+        let (first, mut hashes) = (tree.size(), Vec::new());
         for (_, _, leaves) in &tail.chunks {
-            tree.add(self, &mut batch, leaves)?;
+            tree.add(self, &mut batch, leaves, &mut hashes)?;
         }
-        self.write(batch)
+        self.write(batch)?;
+        self.leaf_hashes.write().add(first, &hashes);
+        Ok(())
+    }
+
+    /// Appends the hashes of the leaves of `range` to `out`; `false`: they are to be computed.
+    pub(crate) fn known_leaf_hashes(&self, range: &Range<u64>, out: &mut Vec<u8>) -> bool {
+        self.leaf_hashes.read().put(range, out)
+    }
+
+    /// Whether anything is kept beside the entries of `range`.
+    pub(crate) fn has_payloads(&self, range: &Range<u64>) -> Result<bool, StoreError> {
+        if self.tail.beside.keys().any(|(index, _)| range.contains(index)) {
+            return Ok(true);
+        }
+        let mut cursor = self.cursor(Family::Payload, ReadOptions::default())?;
+        cursor.seek(range.start.to_be_bytes());
+        cursor.status().map_err(|e| failure(&e))?;
+        let end = range.end.to_be_bytes();
+        Ok(cursor.key().is_some_and(|key| *key < end[..]))
     }
 
     /// Entries of the journal that stand after others which are missing.

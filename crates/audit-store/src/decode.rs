@@ -2,7 +2,7 @@
 
 use crate::encode::SALT_LENGTH;
 use crate::kind::{
-    BESIDE, EventKind, FIRST_FIELD, NUMBER, OUTCOME_ROWS, OUTCOME_STATUS, REQUEST_FACTS, REQUEST_VERDICT, SESSION, TIME, VERSION,
+    BESIDE, EventKind, FIRST_FIELD, NUMBER, OUTCOME_ROWS, OUTCOME_STATUS, REQUEST_VERDICT, SESSION, TIME, VERSION,
 };
 use crate::wire::{DecodeError, Reader, text, unzigzag};
 use aws_lc_rs::digest;
@@ -460,14 +460,6 @@ fn facts(r: &mut Reader<'_>) -> Result<Facts, DecodeError> {
         kinds: r.list(3)?,
         attributes: r.map(4)?,
     })
-}
-
-/// A request's leaf from its facts on: the same bytes say the same of objects and policies, unless some are kept beside,
-/// when there are no same bytes.
-pub(crate) fn from_facts(leaf: &[u8]) -> Result<&[u8], DecodeError> {
-    let mut reader = Reader::new(leaf.get(2..).unwrap_or_default());
-    reader.skip_to(REQUEST_FACTS)?;
-    Ok(leaf.get(leaf.len() - reader.left()..).unwrap_or_default())
 }
 
 /// The content of a request's facts by itself.

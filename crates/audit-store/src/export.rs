@@ -1,7 +1,7 @@
 //! Publishes the log into a folder: what `verify`, a web server or any reader of C2SP tlog-tiles takes as it is.
 
 use crate::notary::file;
-use crate::published::{files, partial, payload_path};
+use crate::published::{Bundle, files, partial, payload_path};
 use crate::reader::Reader;
 use crate::verify::Blobs;
 use proxy_core::StoreError;
@@ -46,8 +46,12 @@ pub struct Export {
     folder: Folder,
     /// Entries that are published.
     published: u64,
+    /// Entries of which full bundles are in the folder, with the hashes of their leaves: a multiple of 256.
+    written: u64,
     /// Entries that were published before that, whose partial files go with the next.
     before: Option<u64>,
+    /// Used again and again.
+    bundle: Bundle,
 }
 
 impl Export {
@@ -66,7 +70,7 @@ impl Export {
                 checkpoint.map_err(|error| StoreError::Io(format!("{}/checkpoint: {error}", dir.display())))?.size
             }
         };
-        Ok(Self { folder, published, before: None })
+        Ok(Self { folder, published, written: published / WIDTH * WIDTH, before: None, bundle: Bundle::default() })
     }
 
     /// Entries that are published.
@@ -83,6 +87,38 @@ impl Export {
         Ok(self.folder.get("checkpoint")?.map(|note| String::from_utf8_lossy(&note).into_owned()))
     }
 
+    /// Writes the full bundles among the first `synced` entries, which the disk has: the next checkpoint then finds them
+    /// there. Nobody reads them before.
+    ///
+    /// # Errors
+    /// [`StoreError`]: they are written with the next checkpoint.
+    pub fn write_ahead(&mut self, reader: &Reader, synced: u64) -> Result<(), StoreError> {
+        for tile in Tile::of_tree(Content::Entries, synced, self.written / WIDTH).filter(Tile::is_full) {
+            if !self.write_bundle(reader, &tile)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a bundle, the hashes of its leaves, and what is kept beside them; `false`: the log is too short for it.
+    fn write_bundle(&mut self, reader: &Reader, tile: &Tile) -> Result<bool, StoreError> {
+        let mut bundle = std::mem::take(&mut self.bundle);
+        let read = reader.read_bundle(tile, &mut bundle)?;
+        if read {
+            self.write(&tile.to_string(), &bundle.entries)?;
+            self.write(&Tile { content: Content::Hashes(0), ..*tile }.to_string(), &bundle.hashes)?;
+            if !bundle.payloads.is_empty() {
+                self.write(&payload_path(tile), &bundle.payloads)?;
+            }
+            if tile.is_full() {
+                self.written = tile.entries();
+            }
+        }
+        self.bundle = bundle;
+        Ok(read)
+    }
+
     /// Publishes the first `size` entries, and `note`, their checkpoint, when all else is on the disk. Doing it again does no
     /// harm: files that are there are what they would be.
     ///
@@ -95,14 +131,9 @@ impl Export {
         for tile in files(self.published, size) {
             let missing = || StoreError::Corrupt(format!("{tile} is to be published and is missing"));
             match tile.content {
-                Content::Entries => {
-                    let bundle = reader.bundle(&tile)?.ok_or_else(missing)?;
-                    self.write(&tile.to_string(), &bundle.entries)?;
-                    self.write(&Tile { content: Content::Hashes(0), ..tile }.to_string(), &bundle.hashes)?;
-                    if !bundle.payloads.is_empty() {
-                        self.write(&payload_path(&tile), &bundle.payloads)?;
-                    }
-                }
+                Content::Entries if tile.is_full() && tile.entries() <= self.written => {}
+                Content::Entries if !self.write_bundle(reader, &tile)? => return Err(missing()),
+                Content::Entries => {}
                 // With its entries.
                 Content::Hashes(0) => {}
                 Content::Hashes(_) => self.write(&tile.to_string(), &reader.tile(&tile)?.ok_or_else(missing)?)?,
@@ -129,7 +160,7 @@ impl Export {
         let sizes = [Some(self.published), self.before];
         let partial: Vec<Tile> =
             sizes.into_iter().flatten().flat_map(partial).filter(|tile| tile.content == Content::Entries).collect();
-        for last in Tile::of_tree(Content::Entries, self.published, range.start / WIDTH) {
+        for last in Tile::of_tree(Content::Entries, self.published.max(self.written), range.start / WIDTH) {
             if last.index * WIDTH >= range.end {
                 break;
             }

@@ -3,14 +3,13 @@
 //! One turn reads the entries since the last one and writes, in one batch: the summary of each session that
 //! had any; one list of indices for it; its place under principal, connection, verdict, object, policy and hour when
 //! that is new; and how far the index has come. So the cost is one write for each active session and turn, not one
-//! for each entry, and none on the way of a request. Segments that became whole are made after it (`find`).
+//! for each entry, and none on the way of a request. The same reading of an entry makes the segments (`find`).
 
 use crate::db::Db;
 use crate::decode::{self, Header};
 use crate::find::SEGMENT;
-use crate::find::segment::{self, Owners, RequestFields};
+use crate::find::segment::{self, Builder, Owners, Request};
 use crate::find::terms::Term;
-use crate::kind::EventKind;
 use crate::limits::{DECISIONS_SEEN_MAX, INDEX_PASS_MAX};
 use crate::log::{self, Go};
 use crate::options::Family;
@@ -22,10 +21,10 @@ use proxy_core::record::RecordedVerdict;
 use proxy_core::{Event, SessionId, StoreError};
 use rocksdb::WriteBatch;
 use std::collections::BTreeSet;
-use std::hash::BuildHasher;
+use std::ops::Range;
 
 /// The form of everything derived. Another one is made anew from the log.
-const INDEX_FORMAT: &[u8] = b"2";
+const INDEX_FORMAT: &[u8] = b"3";
 const INDEX_FORMAT_KEY: &[u8] = b"index-format";
 const INDEXED_KEY: &[u8] = b"indexed";
 
@@ -77,16 +76,19 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    /// Reads the leaves from `from` to before `to`. `known` gives a session's summary before them, and what of it was seen.
+    /// Reads the leaves of `range`. `known` gives a session's summary before them, and what of it was seen; `also` is shown
+    /// every leaf.
     pub(crate) fn read(
         &mut self,
         db: &Db,
-        from: u64,
-        to: u64,
+        range: Range<u64>,
         mut known: impl FnMut(SessionId) -> Result<Option<(SessionSummary, Seen)>, StoreError>,
+        mut also: impl FnMut(u64, &[u8], &Header, Option<&Request<'_>>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        log::scan(db, from, to, |index, leaf| {
+        log::scan(db, range.start, range.end, |index, leaf| {
             let header = decode::header(leaf).map_err(|e| log::damaged(index, &e))?;
+            let request = Request::read(db, index, &header, leaf, &self.hasher)?;
+            also(index, leaf, &header, request.as_ref())?;
             let Some((id, _)) = header.session else { return Ok(Go::On) };
             let change = match self.changes.entry(id) {
                 Slot::Occupied(slot) => slot.into_mut(),
@@ -103,13 +105,8 @@ impl Gather {
             if change.summary.entries == 0 || Term::hour(change.summary.last) != hour {
                 change.terms.insert(hour.prefix());
             }
-            if header.kind == EventKind::Request {
-                let decision = decode::from_facts(leaf).map_err(|e| log::damaged(index, &e))?;
-                let hash = self.hasher.hash_one(decision);
-                if !change.seen.contains(&hash) {
-                    let request = RequestFields::read(db, index, leaf)?;
-                    change.add_decision(hash, &request).map_err(|e| log::damaged(index, &e))?;
-                }
+            if let Some(request) = &request {
+                change.add_decision(request).map_err(|e| log::damaged(index, &e))?;
             }
             change.add(db, index, &header, leaf)?;
             Ok(Go::On)
@@ -131,12 +128,15 @@ impl Change {
         Ok(())
     }
 
-    fn add_decision(&mut self, hash: u64, request: &RequestFields<'_>) -> Result<(), DecodeError> {
+    fn add_decision(&mut self, request: &Request<'_>) -> Result<(), DecodeError> {
+        if self.seen.contains(&request.decision) {
+            return Ok(());
+        }
         if self.seen.len() >= DECISIONS_SEEN_MAX {
             self.seen.clear();
         }
-        self.seen.insert(hash);
-        request.terms(|term| {
+        self.seen.insert(request.decision);
+        request.fields.terms(|term| {
             self.terms.insert(term.prefix());
         })
     }
@@ -202,6 +202,8 @@ pub(crate) struct Indexer {
     gather: Gather,
     /// Entries that segments cover.
     covered: u64,
+    /// The next segment; `None`: it is to be begun, with what it has already.
+    building: Option<Builder>,
     owners: Owners,
 }
 
@@ -220,7 +222,8 @@ impl Indexer {
             clear(db)?;
         }
         let (next, covered) = (indexed(db)?, segment::covered(db)?);
-        Ok(Self { next, open: HashMap::new(), gather: Gather::default(), covered, owners: Owners::default() })
+        let (open, gather, owners) = (HashMap::new(), Gather::default(), Owners::default());
+        Ok(Self { next, open, gather, covered, building: None, owners })
     }
 
     /// Removes the whole index and begins anew.
@@ -231,7 +234,9 @@ impl Indexer {
     }
 
     /// Makes the segments of these entries anew, as far as they are made.
-    pub(crate) fn forget_texts(&self, db: &Db, entries: &[u64]) -> Result<(), StoreError> {
+    pub(crate) fn forget_texts(&mut self, db: &Db, entries: &[u64]) -> Result<(), StoreError> {
+        // It may have some of them: what is left is read again.
+        self.building = None;
         let segments: BTreeSet<u64> =
             entries.iter().filter(|index| **index < self.covered).map(|index| index / SEGMENT).collect();
         segments.into_iter().try_for_each(|segment| segment::rebuild(db, segment))
@@ -244,13 +249,20 @@ impl Indexer {
 
     /// Indexes the entries up to before `end`, or the first of them. Entries before `synced` are on the disk.
     pub(crate) fn pass(&mut self, db: &Db, end: u64, synced: u64) -> Result<(), StoreError> {
-        let to = end.min(self.next.saturating_add(INDEX_PASS_MAX));
+        let mut building = match self.building.take() {
+            Some(building) => building,
+            None => self.begin_segment(db)?,
+        };
+        let to = end.min(self.next.saturating_add(INDEX_PASS_MAX)).min(self.covered + SEGMENT);
         self.gather.changes.clear();
         let open = &self.open;
-        self.gather.read(db, self.next, to, |id| match open.get(&id) {
+        let known = |id| match open.get(&id) {
             Some(known) => Ok(Some(known.clone())),
             None => Ok(stored(db, id)?.map(|summary| (summary, Seen::default()))),
-        })?;
+        };
+        let also =
+            |index, leaf: &[u8], header: &Header, request: Option<&Request<'_>>| building.add(db, index, leaf, header, request);
+        self.gather.read(db, self.next..to, known, also)?;
         let changes = std::mem::take(&mut self.gather.changes);
         let mut batch = WriteBatch::default();
         let mut value = Vec::new();
@@ -262,11 +274,24 @@ impl Indexer {
         db.write(batch)?;
         self.next = to;
         self.remember(changes);
-        while self.covered + SEGMENT <= self.next {
-            segment::seal(db, self.covered / SEGMENT, &mut self.owners)?;
+        if self.next == self.covered + SEGMENT {
+            building.seal(db, &mut self.owners)?;
             self.covered += SEGMENT;
+        } else {
+            self.building = Some(building);
         }
         Ok(())
+    }
+
+    /// Begins the segment that comes next with those of its entries that the session index has.
+    fn begin_segment(&mut self, db: &Db) -> Result<Builder, StoreError> {
+        // A kill, or a failed write, may have come between the two.
+        while self.covered + SEGMENT <= self.next {
+            let whole = self.covered..self.covered + SEGMENT;
+            Builder::of(db, whole, &self.gather.hasher)?.seal(db, &mut self.owners)?;
+            self.covered += SEGMENT;
+        }
+        Builder::of(db, self.covered..self.next, &self.gather.hasher)
     }
 
     fn remember(&mut self, changes: HashMap<SessionId, Change>) {
@@ -319,7 +344,7 @@ fn new_places(change: &Change) -> Vec<Term<'_>> {
 /// Removes the whole index, segments too.
 fn clear(db: &Db) -> Result<(), StoreError> {
     let mut batch = WriteBatch::default();
-    for family in [Family::Sessions, Family::BySession, Family::Find] {
+    for family in [Family::Sessions, Family::BySession, Family::Find, Family::Segments] {
         db.delete_all(&mut batch, family)?;
     }
     for place in [INDEXED_KEY, segment::SEGMENTS_KEY] {

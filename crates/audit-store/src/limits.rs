@@ -59,9 +59,9 @@ pub const CATCH_UP_TRIES: u32 = 100;
 /// How long what is accepted may wait in the journal before it is moved into the database (50 ms).
 pub const MOVE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bytes that are moved at once, however little time has passed (64 KiB): few large writes cost less than many, and what
+/// Bytes that are moved at once, however little time has passed (256 KiB): few large writes cost less than many, and what
 /// waits should stay in the processor's caches.
-pub const MOVE_ENOUGH: usize = 64 << 10;
+pub const MOVE_ENOUGH: usize = 256 << 10;
 
 /// A hole between database and journal that a reader beside the gateway sees more often than this (5) is one, and not a
 /// half of the journal that was begun anew meanwhile.

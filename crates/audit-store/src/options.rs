@@ -3,6 +3,7 @@
 use crate::seal::PayloadKeys;
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options as RocksOptions};
 use std::time::Duration;
+use tlog::merkle::Hash;
 
 /// When an entry counts as accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -38,8 +39,8 @@ pub struct Options {
     /// Longest field, in bytes, that is kept within the leaf (1 KiB; at most [`crate::limits::INLINE_MAX`]).
     /// Longer ones are kept beside, where they can be removed later without breaking the leaf.
     pub inline_max: usize,
-    /// Memory for unwritten entries and for the cache of blocks, in bytes (128 MiB, at least 8 MiB): half for each. The
-    /// journal is an eighth as long, on the disk.
+    /// Memory for unwritten entries and for the cache of blocks, in bytes (128 MiB, at least 8 MiB): half for each, and a
+    /// thirty-second for the hashes of the last entries. The journal is a quarter as long, on the disk.
     pub memory: usize,
     /// What to do with a log that lacks entries which were on the disk.
     pub recovery: Recovery,
@@ -64,7 +65,12 @@ impl Default for Options {
 impl Options {
     /// Length of each half of the journal, in bytes.
     pub(crate) fn journal(&self) -> u64 {
-        self.half() as u64 / 8
+        self.half() as u64 / 4
+    }
+
+    /// Of how many entries the hashes are kept in memory, until they are published.
+    pub(crate) fn hashes(&self) -> usize {
+        self.half() / 16 / size_of::<Hash>()
     }
 
     /// Half of the memory, never so little that RocksDB takes it for "no limit".
@@ -88,13 +94,17 @@ pub(crate) enum Family {
     Sessions,
     /// Session and index of the first entry in it → indices of entries. Derived.
     BySession,
-    /// Value and session → nothing: which sessions belong to a principal, a connection, a verdict. Derived.
+    /// Value and session → nothing: which sessions belong to a principal, a connection, a verdict; and the times of segments.
+    /// Derived.
     Find,
+    /// Segment, sort and value (8 + 1 + …) → what is in a segment, see `find`. Written in ascending order, so that files never
+    /// overlap. Derived.
+    Segments,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Meta, Self::Entries, Self::Payload, Self::Tree, Self::Sessions, Self::BySession, Self::Find];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Meta, Self::Entries, Self::Payload, Self::Tree, Self::Sessions, Self::BySession, Self::Find, Self::Segments];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -105,6 +115,7 @@ impl Family {
             Self::Sessions => "sessions",
             Self::BySession => "by_session",
             Self::Find => "find",
+            Self::Segments => "segments",
         }
     }
 }
@@ -152,7 +163,7 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
     table.set_block_size(match family {
         Family::Entries => 32 << 10,
         Family::Payload => 64 << 10,
-        Family::Find => 4 << 10,
+        Family::Find | Family::Segments => 4 << 10,
         Family::Meta | Family::Tree | Family::Sessions | Family::BySession => 16 << 10,
     });
     let mut rocks = RocksOptions::default();
@@ -160,7 +171,7 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
     // one compression at every level: what a flush wrote is final.
     rocks.set_compression_type(DBCompressionType::Zstd);
     rocks.set_compression_options(-14, 1, 0, 0);
-    rocks.set_write_buffer_size(options.half() / 4);
+    rocks.set_write_buffer_size(options.half() / 2);
     rocks.set_max_write_buffer_number(4);
     rocks.set_level_zero_slowdown_writes_trigger(64);
     rocks.set_level_zero_stop_writes_trigger(128);
@@ -174,7 +185,7 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
             rocks.set_enable_blob_gc(true);
             rocks.set_blob_gc_age_cutoff(1.0);
         }
-        Family::Sessions | Family::BySession | Family::Find => {
+        Family::Sessions | Family::BySession | Family::Find | Family::Segments => {
             table.set_bloom_filter(10.0, false);
             rocks.set_write_buffer_size(options.half() / 8);
         }

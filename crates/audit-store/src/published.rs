@@ -28,7 +28,7 @@ pub fn payload_path(entries: &Tile) -> String {
 }
 
 /// What is published of the entries of one bundle.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bundle {
     /// `tile/entries/…`.
     pub entries: Vec<u8>,
@@ -38,27 +38,34 @@ pub struct Bundle {
     pub payloads: Vec<u8>,
 }
 
-/// Reads a bundle, once.
-pub(crate) fn bundle(db: &Db, entries: &Tile) -> Result<Bundle, StoreError> {
+/// Reads a bundle, once, in place of what `bundle` had.
+pub(crate) fn read(db: &Db, entries: &Tile, bundle: &mut Bundle) -> Result<(), StoreError> {
+    let Bundle { entries: leaves, hashes, payloads } = bundle;
+    [&mut *leaves, &mut *hashes, &mut *payloads].into_iter().for_each(Vec::clear);
     let first = entries.index * WIDTH;
-    let mut bundle = Bundle { entries: Vec::new(), hashes: Vec::new(), payloads: Vec::new() };
-    log::scan_all(db, first, first + u64::from(entries.width), |index, leaf| {
-        log::put_leaf(&mut bundle.entries, index, leaf)?;
-        bundle.hashes.extend_from_slice(&leaf_hash_at(db, index, leaf)?);
-        if !leaf.is_empty() {
-            put_payloads(db, first, index, leaf, &mut bundle.payloads)?;
+    let range = first..first + u64::from(entries.width);
+    let hashed = db.known_leaf_hashes(&range, hashes);
+    let beside = db.has_payloads(&range)?;
+    log::scan_all(db, range.start, range.end, |index, leaf| {
+        log::put_leaf(leaves, index, leaf)?;
+        if !hashed {
+            hashes.extend_from_slice(&leaf_hash_at(db, index, leaf)?);
+        }
+        if beside && !leaf.is_empty() {
+            put_payloads(db, first, index, leaf, payloads)?;
         }
         Ok(Go::On)
-    })?;
-    Ok(bundle)
+    })
 }
 
 /// The payloads of the entries of a bundle; `None`: there are none.
 pub(crate) fn payloads(db: &Db, entries: &Tile) -> Result<Option<Vec<u8>>, StoreError> {
     let (first, mut content) = (entries.index * WIDTH, Vec::new());
-    log::scan(db, first, first + u64::from(entries.width), |index, leaf| {
-        put_payloads(db, first, index, leaf, &mut content).map(|()| Go::On)
-    })?;
+    let range = first..first + u64::from(entries.width);
+    if !db.has_payloads(&range)? {
+        return Ok(None);
+    }
+    log::scan(db, range.start, range.end, |index, leaf| put_payloads(db, first, index, leaf, &mut content).map(|()| Go::On))?;
     Ok((!content.is_empty()).then_some(content))
 }
 

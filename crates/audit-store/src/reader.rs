@@ -316,12 +316,18 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub fn bundle(&self, entries: &Tile) -> Result<Option<Bundle>, StoreError> {
-        self.with(
-            false,
-            |view| {
-                if entries.entries() > view.end { Ok(None) } else { published::bundle(view.db, entries).map(Some) }
-            },
-        )
+        let mut bundle = Bundle::default();
+        Ok(self.read_bundle(entries, &mut bundle)?.then_some(bundle))
+    }
+
+    /// The same, in place of what `bundle` had; `false`: the log is too short for it.
+    pub(crate) fn read_bundle(&self, entries: &Tile, bundle: &mut Bundle) -> Result<bool, StoreError> {
+        self.with(false, |view| {
+            if entries.entries() > view.end {
+                return Ok(false);
+            }
+            published::read(view.db, entries, bundle).map(|()| true)
+        })
     }
 
     fn hashes<R>(&self, size: u64, read: impl FnOnce(&mut Hashes<'_>) -> Result<R, StoreError>) -> Result<Option<R>, StoreError> {
@@ -364,10 +370,11 @@ impl Reader {
 fn recent(db: &Db, end: u64) -> Result<BTreeMap<SessionId, Change>, StoreError> {
     let from = if index::is_ours(db)? { index::indexed(db)?.min(end) } else { 0 };
     let mut gather = Gather::default();
-    gather.read(db, from, end, |id| {
+    let known = |id| {
         let known = if from == 0 { None } else { index::stored(db, id)? };
         Ok(known.map(|summary| (summary, Default::default())))
-    })?;
+    };
+    gather.read(db, from..end, known, |_, _, _, _| Ok(()))?;
     Ok(gather.changes.into_iter().collect())
 }
 

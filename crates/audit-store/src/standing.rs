@@ -110,7 +110,7 @@ fn kinds(db: &Db, segments: u64, end: u64) -> Result<BTreeMap<&'static str, u64>
         let hash = Term::Kind(kind).hash().to_be_bytes();
         let mut count = 0;
         for segment in 0..segments / SEGMENT {
-            let set = db.get(Family::Find, &key(b'B', segment, &hash))?;
+            let set = db.get(Family::Segments, &key(segment, b'B', &hash))?;
             count += set.and_then(|set| Bits::decode(&set).ok()).map_or(0, |bits| bits.count());
         }
         counts.insert(kind.as_str(), count);

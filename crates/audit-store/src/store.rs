@@ -761,7 +761,7 @@ impl Shared {
     }
 
     fn forget_texts(&self, entries: &[u64]) -> Result<(), StoreError> {
-        let indexer = self.indexer.lock();
+        let mut indexer = self.indexer.lock();
         indexer.forget_texts(&*self.db()?, entries)
     }
 

@@ -13,6 +13,8 @@ use crate::log::{self, Go, Leaves};
 use crate::options::Family;
 use proxy_core::StoreError;
 use rocksdb::{ReadOptions, WriteBatch};
+use std::collections::VecDeque;
+use std::ops::Range;
 use tlog::merkle::{self, Frontier, Hash, Node, leaf_hash};
 use tlog::tile::{Content, HEIGHT, Tile, WIDTH, hash_over, hashes_of};
 
@@ -94,12 +96,20 @@ impl Tree {
         self.frontier.root()
     }
 
-    /// Adds the leaves of a chunk; what they complete is put into `batch`.
-    pub(crate) fn add(&mut self, db: &Db, batch: &mut WriteBatch, chunk: &[u8]) -> Result<(), StoreError> {
+    /// Adds the leaves of a chunk; what they complete is put into `batch`, and their hashes are appended to `hashes`.
+    pub(crate) fn add(
+        &mut self,
+        db: &Db,
+        batch: &mut WriteBatch,
+        chunk: &[u8],
+        hashes: &mut Vec<Hash>,
+    ) -> Result<(), StoreError> {
         let mut completed = Vec::new();
         for leaf in Leaves::new(chunk) {
             let leaf = leaf.map_err(|error| log::damaged(self.size(), &error))?;
-            self.push(leaf_hash(leaf), &mut completed);
+            let hash = leaf_hash(leaf);
+            hashes.push(hash);
+            self.push(hash, &mut completed);
         }
         put(db, batch, &completed)
     }
@@ -110,6 +120,44 @@ impl Tree {
                 completed.push((key(node.level / HEIGHT, node.index), *hash));
             }
         });
+    }
+}
+
+/// Hashes of the last leaves, in memory: who publishes them a moment later need not compute them again.
+#[derive(Debug)]
+pub(crate) struct LeafHashes {
+    /// The entry of the first.
+    first: u64,
+    hashes: VecDeque<Hash>,
+    max: usize,
+}
+
+impl LeafHashes {
+    /// Keeps `max` at most.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { first: 0, hashes: VecDeque::new(), max }
+    }
+
+    /// Adds those from the entry `first` on, which are the next.
+    pub(crate) fn add(&mut self, first: u64, hashes: &[Hash]) {
+        if first != self.first + self.hashes.len() as u64 {
+            self.hashes.clear();
+            self.first = first;
+        }
+        self.hashes.extend(hashes);
+        let surplus = self.hashes.len().saturating_sub(self.max);
+        self.hashes.drain(..surplus);
+        self.first += surplus as u64;
+    }
+
+    /// Appends those of `range` to `out`, if all are here.
+    pub(crate) fn put(&self, range: &Range<u64>, out: &mut Vec<u8>) -> bool {
+        if range.start < self.first || range.end > self.first + self.hashes.len() as u64 {
+            return false;
+        }
+        let (from, to) = ((range.start - self.first) as usize, (range.end - self.first) as usize);
+        self.hashes.range(from..to).for_each(|hash| out.extend_from_slice(hash));
+        true
     }
 }
 

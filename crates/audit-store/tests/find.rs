@@ -2,7 +2,9 @@
 
 mod common;
 
-use audit_store::{AuditStore, EntryFilter, EventKind, Reader, SessionFilter, SessionSummary, StoredEntry, open_read_only};
+use audit_store::{
+    AuditStore, EntryFilter, EventKind, Reader, Selection, SessionFilter, SessionSummary, StoredEntry, open_read_only,
+};
 use common::*;
 use proptest::prelude::*;
 use proxy_core::record::RecordedVerdict;
@@ -479,9 +481,37 @@ fn long_statements_are_found_beside_and_forgotten_when_they_were_removed() {
     assert!(after < before, "its pieces are still in the index: {before} bits before, {after} after");
 }
 
+/// What is removed before its segment is whole is not in the segment that is made of it later.
+#[test]
+fn a_segment_in_the_making_forgets_as_well() {
+    let long = format!("SELECT '{}', 'At The End'", "x".repeat(9_000));
+    let rows = |with: bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit");
+        let store = AuditStore::open(&path, options()).unwrap();
+        store.append(&[started(1, "ci", "orders")]).unwrap();
+        for n in 1..33_000u64 {
+            let text = if with && n == 1_234 { long.as_str() } else { "SELECT 1" };
+            store.append(&[request(1, n, n, RecordedVerdict::Allow, text)]).unwrap();
+            if n == 2_000 {
+                while store.health().indexed < 2_000 {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                let fields = vec!["statement".to_owned()];
+                let selection = Selection { rule: "redaction".to_owned(), range: 1_234..1_235, fields, ..Selection::default() };
+                assert_eq!(store.destroy(&selection, Timestamp(5)).unwrap().contents, u64::from(with));
+                store.sweep(1_234..1_235).unwrap();
+            }
+        }
+        store.close().unwrap();
+        raw(&path, rows_set)
+    };
+    assert_eq!(rows(true), rows(false));
+}
+
 /// Bits that say which blocks may have a piece of text.
 fn rows_set(db: &rocksdb::DB) -> u32 {
-    let rows = db.prefix_iterator_cf(db.cf_handle("find").unwrap(), b"T").map(|row| row.unwrap());
-    let rows = rows.take_while(|(key, _)| key.starts_with(b"T"));
+    let all = db.iterator_cf(db.cf_handle("segments").unwrap(), rocksdb::IteratorMode::Start).map(|row| row.unwrap());
+    let rows = all.filter(|(key, _)| key.get(8) == Some(&b'T'));
     rows.map(|(_, rows)| rows.iter().map(|byte| byte.count_ones()).sum::<u32>()).sum()
 }

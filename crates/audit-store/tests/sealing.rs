@@ -78,8 +78,8 @@ fn text_rows(dir: &Path) -> Vec<Row> {
     let options = rocksdb::Options::default();
     let families = DB::list_cf(&options, dir).unwrap();
     let db = DB::open_cf_for_read_only(&options, dir, families, false).unwrap();
-    let all = db.iterator_cf(db.cf_handle("find").unwrap(), IteratorMode::Start).map(|item| item.unwrap());
-    all.filter(|(key, _)| key.first() == Some(&b'T')).collect()
+    let all = db.iterator_cf(db.cf_handle("segments").unwrap(), IteratorMode::Start).map(|item| item.unwrap());
+    all.filter(|(key, _)| key.get(8) == Some(&b'T')).collect()
 }
 
 #[test]

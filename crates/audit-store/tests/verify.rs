@@ -78,6 +78,10 @@ fn make() -> Made {
         if round == 3 {
             notary.rotate("ops", Timestamp(2)).unwrap();
         }
+        if round % 2 == 1 {
+            store.sync().unwrap();
+            export.write_ahead(&store.reader(), store.synced()).unwrap();
+        }
         let head = notary.sign().unwrap().unwrap();
         export.publish(&store.reader(), head.size, &head.note).unwrap();
         signed.push(head);
@@ -324,7 +328,7 @@ fn a_key_that_nobody_endorsed_is_found() {
 
 /// Changes the chunk of the database that has `index`, as somebody can who has the disk.
 fn change_chunk(made: &Made, index: u64, change: impl FnOnce(u64, &mut Vec<u8>)) {
-    let families = ["default", "entries", "payload", "tree", "sessions", "by_session", "find"];
+    let families = ["default", "entries", "payload", "tree", "sessions", "by_session", "find", "segments"];
     let mut options = rocksdb::Options::default();
     options.create_missing_column_families(true);
     let known = rocksdb::DB::list_cf(&options, made.store()).unwrap();
@@ -639,6 +643,38 @@ mod destroyed {
         assert!(everywhere(&made) > 1);
         destroy(&mut made, &Selection { session: Some(session(9)), ..selection() });
         assert_eq!(everywhere(&made), 0);
+        assert!(verify_folder(&made, &made.expected()).holds());
+    }
+
+    #[test]
+    fn what_was_written_ahead_of_its_checkpoint_is_destroyed_as_well() {
+        let mut made = make();
+        let (store, notary, mut export) = opened(&made);
+        let person = |number| request(9, number, number, RecordedVerdict::Allow, "SELECT 'Ada Lovelace'");
+        for number in 0..400 {
+            store.append(&[person(number)]).unwrap();
+        }
+        store.sync().unwrap();
+        export.write_ahead(&store.reader(), store.synced()).unwrap();
+        let bundles = |made: &Made| -> Vec<Vec<u8>> {
+            let files = std::fs::read_dir(file(made, "tile/entries")).unwrap();
+            files.filter_map(|file| std::fs::read(file.unwrap().path()).ok()).collect()
+        };
+        let with_it = |made: &Made| {
+            let has = |content: &Vec<u8>| content.windows(12).any(|window| window == b"Ada Lovelace");
+            bundles(made).iter().filter(|content| has(content)).count()
+        };
+        let (ahead, before) = (bundles(&made).len(), with_it(&made));
+        assert!(before > 0 && ahead as u64 * 256 > export.published(), "nothing was written ahead");
+        let selection = Selection { session: Some(session(9)), ..selection() };
+        let destroyed = store.destroy(&selection, Timestamp(5)).unwrap();
+        export.rewrite(&store.reader(), 0..destroyed.next).unwrap();
+        assert_eq!(with_it(&made), 0);
+        let signed = notary.sign().unwrap().unwrap();
+        export.publish(&store.reader(), signed.size, &signed.note).unwrap();
+        made.signed.push(signed);
+        store.close().unwrap();
+        assert_eq!(with_it(&made), 0);
         assert!(verify_folder(&made, &made.expected()).holds());
     }
 

@@ -10,9 +10,12 @@ use audit_store::{AuditStore, Export, Notary, NotaryError, Signed};
 use parking_lot::{Mutex, RwLock};
 use proxy_core::StoreError;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tlog::Note;
 use tokio_util::sync::CancellationToken;
+
+/// How often what is whole is written between two rounds (1 s): most of it is in memory then, and the hashes of its leaves.
+const AHEAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The log's published form, and who keeps it.
 pub struct Publisher {
@@ -171,13 +174,35 @@ impl Publisher {
         }
     }
 
+    /// Writes what is whole and will not change any more: while it is fresh, that is cheap, and a round then takes less time.
+    async fn write_ahead(self: &Arc<Self>) {
+        if self.export.is_none() {
+            return;
+        }
+        let written = self.blocking(|publisher| {
+            let Some(export) = &publisher.export else { return Ok(()) };
+            let written = export.lock().write_ahead(&publisher.store.reader(), publisher.store.synced());
+            written.map_err(RoundError::Export)
+        });
+        // The next round does it, or says why it cannot.
+        if let Err(error) = written.await {
+            tracing::debug!(%error, "nothing was written ahead");
+        }
+    }
+
     /// A round every `interval()`, until `stop`. What is the same trouble as before is said once.
     pub async fn run(self: Arc<Self>, interval: impl Fn() -> Duration, stop: CancellationToken) {
         let mut said = String::new();
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(interval()) => {}
-                () = stop.cancelled() => return,
+            let due = Instant::now() + interval();
+            while let Some(left) = due.checked_duration_since(Instant::now()) {
+                tokio::select! {
+                    () = tokio::time::sleep(left.min(AHEAD_INTERVAL)) => {}
+                    () = stop.cancelled() => return,
+                }
+                if Instant::now() < due {
+                    self.write_ahead().await;
+                }
             }
             let trouble = self.round().await.map_or_else(|error| error.to_string(), |()| String::new());
             self.metrics.gauge(&family::AUDIT_PUBLISHING, &[]).set(i64::from(trouble.is_empty()));

@@ -162,6 +162,14 @@ impl Positions {
         }
     }
 
+    /// Sets its positions in `bits`.
+    pub(crate) fn put_into(&self, bits: &mut Bits) {
+        match self {
+            Self::Bits(own) => bits.or(own),
+            Self::List(list) => list.iter().for_each(|at| bits.set(usize::from(*at))),
+        }
+    }
+
     /// Appends the shortest stored form; `false`: the set is empty.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> bool {
         let start = out.len();

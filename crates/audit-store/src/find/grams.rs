@@ -67,26 +67,39 @@ pub(crate) fn asked(folded: &[u8]) -> Vec<usize> {
     rows.into_iter().step_by(step).collect()
 }
 
+/// What a text is: of one sort, the next is likely to be much like the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TextSort {
+    Statement,
+    Other,
+}
+
 /// The rows of a segment in the making.
 pub(crate) struct Matrix {
     rows: Vec<u128>,
-    /// The text before, folded: what a text has in common with it is not looked at again within a block.
-    last: Vec<u8>,
+    /// The texts before, folded, by their sort and the last bits of their length: what a text has in common with the one of
+    /// its own place is not looked at again within a block. What runs again and again differs in few places, or in none.
+    last: [[Vec<u8>; 8]; 2],
     last_block: usize,
     folded: Vec<u8>,
 }
 
 impl Matrix {
     pub(crate) fn new() -> Self {
-        Self { rows: vec![0; 1 << ROWS_BITS], last: Vec::new(), last_block: usize::MAX, folded: Vec::new() }
+        Self { rows: vec![0; 1 << ROWS_BITS], last: Default::default(), last_block: usize::MAX, folded: Vec::new() }
     }
 
     /// Adds a text of an entry of `block`.
-    pub(crate) fn add(&mut self, block: usize, text: &[u8]) {
+    pub(crate) fn add(&mut self, block: usize, sort: TextSort, text: &[u8]) {
         self.folded.clear();
         fold(text, &mut self.folded);
+        if self.last_block != block {
+            self.last.iter_mut().flatten().for_each(Vec::clear);
+            self.last_block = block;
+        }
         let folded = &self.folded[..];
-        let (start, end) = if self.last_block == block { common(&self.last, folded) } else { (0, 0) };
+        let last = &mut self.last[sort as usize][folded.len() % 8];
+        let (start, end) = common(last, folded);
         // Pieces that reach into what is new.
         let new = start.saturating_sub(3)..(folded.len() - end + 3).min(folded.len());
         let bit = 1 << block;
@@ -99,8 +112,7 @@ impl Matrix {
         if let Some(piece) = new.last_chunk::<3>() {
             self.rows[row3(*piece)] |= bit;
         }
-        self.last_block = block;
-        std::mem::swap(&mut self.last, &mut self.folded);
+        std::mem::swap(last, &mut self.folded);
     }
 
     /// Lays rows over each other as far as they stay sparse, or until there are 2 to the power of `keep`, and returns those
@@ -174,10 +186,10 @@ mod tests {
     fn plain_texts_need_few_rows_and_numbers_more() {
         let (mut plain, mut numbers) = (Matrix::new(), Matrix::new());
         for n in 0..16_384u32 {
-            plain.add(n as usize / 128, b"SELECT abalance FROM pgbench_accounts WHERE aid = $1");
+            plain.add(n as usize / 128, TextSort::Statement, b"SELECT abalance FROM pgbench_accounts WHERE aid = $1");
             let text =
                 format!("SELECT abalance FROM pgbench_accounts WHERE aid = {};", n.wrapping_mul(2_654_435_761) % 10_000_000);
-            numbers.add(n as usize / 128, text.as_bytes());
+            numbers.add(n as usize / 128, TextSort::Statement, text.as_bytes());
         }
         let (plain, numbers) = (plain.finish(None), numbers.finish(None));
         assert_eq!(blocks(&plain, "pgbench_accounts"), u128::MAX);
@@ -207,7 +219,8 @@ mod tests {
             let mut texts = texts;
             texts.sort_by_key(|(_, block)| *block);
             for (text, block) in &texts {
-                matrix.add(*block, text.as_bytes());
+                let sort = if text.len() % 3 == 0 { TextSort::Statement } else { TextSort::Other };
+                matrix.add(*block, sort, text.as_bytes());
             }
             let (text, block) = &texts[pick.index(texts.len())];
             if text.len() >= length {

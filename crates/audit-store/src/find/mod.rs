@@ -12,14 +12,15 @@
 //! whole segment is looked through entry by entry, by the gateway and by a reader beside it alike: so both give the same
 //! answers, and nothing is kept in memory between segments but which session belongs to whom.
 //!
-//! Keys, all in the family `find`, numbers big-endian:
+//! Keys, numbers big-endian; the first in the family `find`, so that a search by time reads one segment's after the other's,
+//! the others in `segments`:
 //!
 //! | key | value |
 //! | --- | --- |
 //! | `H`, segment (8) | earliest and latest time (8 + 8), 2-logarithm of the rows (1) |
-//! | `I`, segment (8) | earliest and latest time of each block (128 × 16) |
-//! | `B`, segment (8), hash of the value (8) | its entries, see `bits.rs` |
-//! | `T`, segment (8), group of 256 rows (2) | 16 bytes for each row, little-endian; left out when all zero |
+//! | segment (8), `I` | earliest and latest time of each block (128 × 16) |
+//! | segment (8), `B`, hash of the value (8) | its entries, see `bits.rs` |
+//! | segment (8), `T`, group of 256 rows (2) | 16 bytes for each row, little-endian; left out when all zero |
 
 pub(crate) mod bits;
 pub(crate) mod grams;
@@ -41,11 +42,18 @@ pub(crate) const BLOCKS: usize = (SEGMENT / BLOCK) as usize;
 
 const _: () = assert!(BLOCKS == u128::BITS as usize);
 
-/// A key of `sort` for `segment`.
-pub(crate) fn key(sort: u8, segment: u64, rest: &[u8]) -> Vec<u8> {
+/// The key of what `segment` has of a sort.
+pub(crate) fn key(segment: u64, sort: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(9 + rest.len());
-    key.push(sort);
     key.extend_from_slice(&segment.to_be_bytes());
+    key.push(sort);
     key.extend_from_slice(rest);
+    key
+}
+
+/// The key of its head.
+pub(crate) fn head_key(segment: u64) -> [u8; 9] {
+    let mut key = [b'H'; 9];
+    key[1..].copy_from_slice(&segment.to_be_bytes());
     key
 }

@@ -1,8 +1,8 @@
 //! Reading what a search needs, in the order in which it asks.
 
 use super::bits::Bits;
-use super::key;
 use super::segment::Head;
+use super::{head_key, key};
 use crate::db::{Db, failure};
 use crate::log::{self, Chunks, Leaves};
 use crate::options::Family;
@@ -21,7 +21,7 @@ pub(crate) enum Way {
 pub(crate) fn union(db: &Db, segment: u64, any: &[u64]) -> Result<Option<Bits>, StoreError> {
     let mut union: Option<Bits> = None;
     for hash in any {
-        let Some(stored) = db.get(Family::Find, &key(b'B', segment, &hash.to_be_bytes()))? else { continue };
+        let Some(stored) = db.get(Family::Segments, &key(segment, b'B', &hash.to_be_bytes()))? else { continue };
         let damaged = |_| StoreError::Corrupt("the index of a value: run `sallyport audit reindex`".to_owned());
         let set = Bits::decode(&stored).map_err(damaged)?;
         match &mut union {
@@ -45,15 +45,15 @@ impl<'d> Heads<'d> {
 
     /// `None`: it is not made.
     pub(crate) fn get(&mut self, segment: u64) -> Result<Option<Head>, StoreError> {
-        let wanted = key(b'H', segment, &[]);
-        if self.cursor.valid() && self.cursor.key() != Some(&wanted) {
+        let wanted = head_key(segment);
+        if self.cursor.valid() && self.cursor.key() != Some(&wanted[..]) {
             match self.way {
                 Way::Up => self.cursor.next(),
                 Way::Down => self.cursor.prev(),
             }
         }
-        if self.cursor.key() != Some(&wanted) {
-            self.cursor.seek(&wanted);
+        if self.cursor.key() != Some(&wanted[..]) {
+            self.cursor.seek(wanted);
         }
         self.cursor.status().map_err(|e| failure(&e))?;
         match self.cursor.item() {

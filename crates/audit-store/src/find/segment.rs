@@ -1,9 +1,11 @@
 //! Making a segment's index: a function of the log, and of which session belongs to whom.
+//!
+//! It is made as the entries come, together with the session index, and written when the last one is there.
 
-use super::bits::Positions;
-use super::grams::{Matrix, Needle, ROWS_OF_GROUP};
-use super::terms::{Term, objects, texts};
-use super::{BLOCK, BLOCKS, SEGMENT, key};
+use super::bits::{Bits, Positions};
+use super::grams::{Matrix, Needle, ROWS_OF_GROUP, TextSort};
+use super::terms::{Term, has_texts, objects, texts};
+use super::{BLOCK, BLOCKS, SEGMENT, head_key, key};
 use crate::db::{Db, Stored};
 use crate::decode::{self, Commitment, Header};
 use crate::encode::SALT_LENGTH;
@@ -19,7 +21,8 @@ use proxy_core::{Event, SessionId, StoreError};
 use rocksdb::WriteBatch;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};
-use std::rc::Rc;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Entries that segments cover: a multiple of [`SEGMENT`].
 pub(crate) const SEGMENTS_KEY: &[u8] = b"segments";
@@ -35,25 +38,16 @@ pub(crate) fn covered(db: &Db) -> Result<u64, StoreError> {
     db.place(SEGMENTS_KEY, "the place of the index by segments")
 }
 
-/// Makes the next segment, of which all entries are in the log and their sessions in the session index.
-pub(crate) fn seal(db: &Db, segment: u64, owners: &mut Owners) -> Result<(), StoreError> {
-    let mut batch = WriteBatch::default();
-    build(db, segment, owners)?.write(&mut batch, None)?;
-    db.put(&mut batch, Family::Meta, SEGMENTS_KEY, &((segment + 1) * SEGMENT).to_be_bytes())?;
-    db.write(batch)
-}
-
 /// Makes a segment anew: what was removed from beside its entries is found no more.
 pub(crate) fn rebuild(db: &Db, segment: u64) -> Result<(), StoreError> {
     // Whoever searches meanwhile may see some of the old rows and some of the new: so there are as many as before.
     let rows = head(db, segment)?.map(|head| head.rows);
-    let mut owners = Owners::default();
-    let made = build(db, segment, &mut owners)?;
+    let made = Builder::of(db, segment * SEGMENT..(segment + 1) * SEGMENT, &DefaultHashBuilder::default())?;
     let mut batch = WriteBatch::default();
     for sort in [b'B', b'T'] {
-        batch.delete_range_cf(db.family(Family::Find)?, key(sort, segment, &[]), key(sort, segment + 1, &[]));
+        db.delete_range(&mut batch, Family::Segments, &key(segment, sort, &[]), &key(segment, sort + 1, &[]))?;
     }
-    made.write(&mut batch, rows)?;
+    made.write(db, &mut Owners::default(), &mut batch, rows)?;
     // Not until the disk has it is it forgotten.
     db.write_through(batch)
 }
@@ -69,7 +63,7 @@ pub(crate) struct Head {
 
 /// The head of a segment; `None`: it is not made yet.
 fn head(db: &Db, segment: u64) -> Result<Option<Head>, StoreError> {
-    db.get(Family::Find, &key(b'H', segment, &[]))?.map(|value| Head::read(&value)).transpose()
+    db.get(Family::Find, &head_key(segment))?.map(|value| Head::read(&value)).transpose()
 }
 
 impl Head {
@@ -82,39 +76,39 @@ impl Head {
     }
 }
 
-fn build<'d>(db: &'d Db, segment: u64, owners: &'d mut Owners) -> Result<Builder<'d>, StoreError> {
-    let first = segment * SEGMENT;
-    let mut builder = Builder::new(db, segment, owners);
-    log::scan(db, first, first + SEGMENT, |at, leaf| {
-        builder.add(at - first, at, leaf)?;
-        Ok(Go::On)
-    })?;
-    Ok(builder)
-}
-
-struct Builder<'d> {
-    db: &'d Db,
+/// A segment in the making.
+pub(crate) struct Builder {
     segment: u64,
-    owners: &'d mut Owners,
     /// Hash of a term → place of its set.
     places: HashMap<u64, usize>,
     sets: Vec<(u64, Positions)>,
     kinds: [usize; EventKind::ALL.len() + 1],
     verdicts: [usize; 3],
     sealed: usize,
-    sessions: HashMap<SessionId, [usize; 2]>,
-    /// Hash of facts and policies → places: a statement that runs again has the very ones of before.
-    decisions: HashMap<u64, Rc<[usize]>>,
+    /// Entries of each session: whose it is, is asked at the end.
+    sessions: HashMap<SessionId, Positions>,
+    /// What decides → places: a statement that runs again has the very ones of before.
+    decisions: HashMap<u64, Arc<[usize]>>,
     matrix: Matrix,
     times: Vec<(i64, i64)>,
 }
 
-impl<'d> Builder<'d> {
-    fn new(db: &'d Db, segment: u64, owners: &'d mut Owners) -> Self {
+impl Builder {
+    /// The segment that begins with the entries of `range`, which are read. `hasher`: of what decides.
+    pub(crate) fn of(db: &Db, range: Range<u64>, hasher: &DefaultHashBuilder) -> Result<Self, StoreError> {
+        let mut builder = Self::new(range.start / SEGMENT);
+        log::scan(db, range.start, range.end, |index, leaf| {
+            let header = decode::header(leaf).map_err(|e| log::damaged(index, &e))?;
+            let request = Request::read(db, index, &header, leaf, hasher)?;
+            builder.add(db, index, leaf, &header, request.as_ref())?;
+            Ok(Go::On)
+        })?;
+        Ok(builder)
+    }
+
+    fn new(segment: u64) -> Self {
         let mut builder = Self {
-            db,
             segment,
-            owners,
             places: HashMap::new(),
             sets: Vec::new(),
             kinds: [0; EventKind::ALL.len() + 1],
@@ -133,6 +127,15 @@ impl<'d> Builder<'d> {
         builder
     }
 
+    /// Writes the segment, of which all entries were added and their sessions are in the session index.
+    pub(crate) fn seal(self, db: &Db, owners: &mut Owners) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        let end = (self.segment + 1) * SEGMENT;
+        self.write(db, owners, &mut batch, None)?;
+        db.put(&mut batch, Family::Meta, SEGMENTS_KEY, &end.to_be_bytes())?;
+        db.write(batch)
+    }
+
     fn place(&mut self, hash: u64) -> usize {
         let next = self.sets.len();
         let place = *self.places.entry(hash).or_insert(next);
@@ -148,10 +151,16 @@ impl<'d> Builder<'d> {
         }
     }
 
-    /// Takes the leaf at `index` into account, which stands at `at` in the segment.
-    fn add(&mut self, at: u64, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
-        let damaged = |e: DecodeError| log::damaged(index, &e);
-        let header = decode::header(leaf).map_err(damaged)?;
+    /// Takes the leaf at `index` into account; `request`: what it says, where it is one.
+    pub(crate) fn add(
+        &mut self,
+        db: &Db,
+        index: u64,
+        leaf: &[u8],
+        header: &Header,
+        request: Option<&Request<'_>>,
+    ) -> Result<(), StoreError> {
+        let at = index - self.segment * SEGMENT;
         let block = (at / BLOCK) as usize;
         let at = u16::try_from(at).unwrap_or(u16::MAX);
         if let Some((earliest, latest)) = self.times.get_mut(block) {
@@ -160,70 +169,29 @@ impl<'d> Builder<'d> {
         }
         self.push(self.kinds[header.kind as usize], at);
         if let Some((id, _)) = header.session {
-            for place in self.owner(id)? {
-                self.push(place, at);
-            }
+            self.sessions.entry(id).or_insert_with(Positions::new).push(at);
         }
-        match header.kind {
-            EventKind::Request => self.add_request(at, block, index, &header, leaf),
-            EventKind::SessionStarted | EventKind::LoginFailed | EventKind::Administration => {
-                self.add_event(at, block, index, leaf)
-            }
-            EventKind::GatewayStarted
-            | EventKind::GatewayStopped
-            | EventKind::Activated
-            | EventKind::ReloadRefused
-            | EventKind::SessionEnded
-            | EventKind::Outcome
-            | EventKind::Approval
-            | EventKind::LogRead
-            | EventKind::ClockJump
-            | EventKind::Heartbeat
-            | EventKind::LogKey
-            | EventKind::Destroyed => Ok(()),
-        }
-    }
-
-    /// Places of the session's principal and connection.
-    fn owner(&mut self, id: SessionId) -> Result<[usize; 2], StoreError> {
-        if let Some(places) = self.sessions.get(&id) {
-            return Ok(*places);
-        }
-        let known = self.owners.get(&id).copied();
-        let hashes = match known {
-            Some(hashes) => hashes,
-            None => {
-                let summary = index::stored(self.db, id)?;
-                let (principal, connection) = summary.as_ref().map_or(("", ""), |of| (&of.principal, &of.connection));
-                [Term::Principal(principal).hash(), Term::Connection(connection).hash()]
-            }
-        };
-        if self.owners.len() >= OWNERS_KEPT_MAX {
-            self.owners.clear();
-        }
-        self.owners.insert(id, hashes);
-        let places = hashes.map(|hash| self.place(hash));
-        self.sessions.insert(id, places);
-        Ok(places)
-    }
-
-    fn add_request(&mut self, at: u16, block: usize, index: u64, header: &Header, leaf: &[u8]) -> Result<(), StoreError> {
-        let damaged = |e: DecodeError| log::damaged(index, &e);
         if let Some(verdict) = header.verdict {
             self.push(self.verdicts[verdict as usize], at);
         }
-        let request = RequestFields::read(self.db, index, leaf)?;
-        let decision = request.decision(self.decisions.hasher());
-        let places = match self.decisions.get(&decision) {
-            Some(places) => Rc::clone(places),
+        match request {
+            Some(request) => self.add_request(at, block, request).map_err(|e| log::damaged(index, &e)),
+            None if has_texts(header.kind) => self.add_event(db, at, block, index, leaf),
+            None => Ok(()),
+        }
+    }
+
+    fn add_request(&mut self, at: u16, block: usize, request: &Request<'_>) -> Result<(), DecodeError> {
+        let places = match self.decisions.get(&request.decision) {
+            Some(places) => Arc::clone(places),
             None => {
                 let mut places = Vec::new();
-                request.terms(|term| places.push(self.place(term.hash()))).map_err(damaged)?;
+                request.fields.terms(|term| places.push(self.place(term.hash())))?;
                 places.sort_unstable();
                 places.dedup();
-                let places: Rc<[usize]> = places.into();
+                let places: Arc<[usize]> = places.into();
                 if self.decisions.len() < DECISIONS_MAX {
-                    self.decisions.insert(decision, Rc::clone(&places));
+                    self.decisions.insert(request.decision, Arc::clone(&places));
                 }
                 places
             }
@@ -231,15 +199,15 @@ impl<'d> Builder<'d> {
         for place in places.iter() {
             self.push(*place, at);
         }
-        if request.sealed {
+        if request.fields.sealed {
             self.push(self.sealed, at);
         }
-        request.open_texts(|text| self.matrix.add(block, text)).map_err(damaged)
+        request.fields.open_texts(|sort, text| self.matrix.add(block, sort, text))
     }
 
-    fn add_event(&mut self, at: u16, block: usize, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
+    fn add_event(&mut self, db: &Db, at: u16, block: usize, index: u64, leaf: &[u8]) -> Result<(), StoreError> {
         let mut found = Vec::new();
-        match &log::decode(self.db, index, leaf)?.entry.event {
+        match &log::decode(db, index, leaf)?.entry.event {
             Event::SessionStarted(started) => found.extend(started.policies.iter().map(|id| Term::Policy(id).hash())),
             Event::LoginFailed { connection, .. } => found.push(Term::Connection(connection).hash()),
             _ => {}
@@ -248,7 +216,7 @@ impl<'d> Builder<'d> {
             let place = self.place(hash);
             self.push(place, at);
         }
-        let (mut sealed, db) = (false, self.db);
+        let mut sealed = false;
         // Without what is sealed: nothing of that gets into the index by texts.
         let open = decode::decode(leaf, |of| match db.stored_payload(index, of.field).map_err(log::Failed::Store)? {
             Some(Stored::Plain(payload)) => Ok(Some(payload)),
@@ -262,18 +230,37 @@ impl<'d> Builder<'d> {
         if sealed {
             self.push(self.sealed, at);
         }
-        texts(&open.entry.event, |text| self.matrix.add(block, text));
+        texts(&open.entry.event, |text| self.matrix.add(block, TextSort::Other, text));
+        Ok(())
+    }
+
+    /// Adds the entries of each principal and of each connection.
+    fn add_owners(&mut self, db: &Db, owners: &mut Owners) -> Result<(), StoreError> {
+        let sessions = std::mem::take(&mut self.sessions);
+        let mut owned = Vec::with_capacity(sessions.len() * 2);
+        for (id, positions) in &sessions {
+            owned.extend(owner(db, owners, *id)?.map(|hash| (hash, positions)));
+        }
+        owned.sort_unstable_by_key(|(hash, _)| *hash);
+        for same in owned.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((hash, _)) = same.first() else { continue };
+            let place = self.place(*hash);
+            let mut bits = Bits::none();
+            same.iter().for_each(|(_, positions)| positions.put_into(&mut bits));
+            bits.iter().for_each(|at| self.push(place, u16::try_from(at).unwrap_or(u16::MAX)));
+        }
         Ok(())
     }
 
     /// `rows`: how many there shall be, as a 2-logarithm; `None`: as many as are needed.
-    fn write(self, batch: &mut WriteBatch, rows: Option<u32>) -> Result<(), StoreError> {
-        let (db, segment) = (self.db, self.segment);
+    fn write(mut self, db: &Db, owners: &mut Owners, batch: &mut WriteBatch, rows: Option<u32>) -> Result<(), StoreError> {
+        self.add_owners(db, owners)?;
+        let segment = self.segment;
         let mut value = Vec::new();
         for (hash, set) in &self.sets {
             value.clear();
             if set.encode(&mut value) {
-                db.put(batch, Family::Find, &key(b'B', segment, &hash.to_be_bytes()), &value)?;
+                db.put(batch, Family::Segments, &key(segment, b'B', &hash.to_be_bytes()), &value)?;
             }
         }
         let (bits, rows) = self.matrix.finish(rows);
@@ -281,7 +268,7 @@ impl<'d> Builder<'d> {
             value.clear();
             rows.iter().for_each(|row| value.extend_from_slice(&row.to_le_bytes()));
             if rows.iter().any(|row| *row != 0) {
-                db.put(batch, Family::Find, &key(b'T', segment, &group.to_be_bytes()), &value)?;
+                db.put(batch, Family::Segments, &key(segment, b'T', &group.to_be_bytes()), &value)?;
             }
         }
         let put_times = |value: &mut Vec<u8>, (earliest, latest): (i64, i64)| {
@@ -290,18 +277,58 @@ impl<'d> Builder<'d> {
         };
         value.clear();
         self.times.iter().for_each(|times| put_times(&mut value, *times));
-        db.put(batch, Family::Find, &key(b'I', segment, &[]), &value)?;
+        db.put(batch, Family::Segments, &key(segment, b'I', &[]), &value)?;
         value.clear();
         let earliest = self.times.iter().map(|(earliest, _)| *earliest).min().unwrap_or(i64::MAX);
         let latest = self.times.iter().map(|(_, latest)| *latest).max().unwrap_or(i64::MIN);
         put_times(&mut value, (earliest, latest));
         value.push(u8::try_from(bits).unwrap_or(u8::MAX));
-        db.put(batch, Family::Find, &key(b'H', segment, &[]), &value)
+        db.put(batch, Family::Find, &head_key(segment), &value)
     }
+}
+
+/// Hashes of the session's principal and connection.
+fn owner(db: &Db, owners: &mut Owners, id: SessionId) -> Result<[u64; 2], StoreError> {
+    if let Some(hashes) = owners.get(&id) {
+        return Ok(*hashes);
+    }
+    let summary = index::stored(db, id)?;
+    let (principal, connection) = summary.as_ref().map_or(("", ""), |of| (&of.principal, &of.connection));
+    let hashes = [Term::Principal(principal).hash(), Term::Connection(connection).hash()];
+    if owners.len() >= OWNERS_KEPT_MAX {
+        owners.clear();
+    }
+    owners.insert(id, hashes);
+    Ok(hashes)
 }
 
 /// In the order of their numbers.
 const VERDICTS: [RecordedVerdict; 3] = [RecordedVerdict::Allow, RecordedVerdict::Deny, RecordedVerdict::Hold];
+
+/// A request, for whoever makes it findable.
+pub(crate) struct Request<'a> {
+    pub(crate) fields: RequestFields<'a>,
+    /// Hash of what decides about [`RequestFields::terms`]: the same, the same terms.
+    pub(crate) decision: u64,
+}
+
+impl<'a> Request<'a> {
+    /// Reads what is needed of it; `None`: the entry is no request.
+    pub(crate) fn read(
+        db: &Db,
+        index: u64,
+        header: &Header,
+        leaf: &'a [u8],
+        hasher: &DefaultHashBuilder,
+    ) -> Result<Option<Self>, StoreError> {
+        if header.kind != EventKind::Request {
+            return Ok(None);
+        }
+        let fields = RequestFields::read(db, index, leaf)?;
+        let decision = fields.decision(hasher);
+        Ok(Some(Self { fields, decision }))
+    }
+}
 
 /// What of a request's leaf, or from beside it, it can be found by.
 pub(crate) struct RequestFields<'a> {
@@ -369,12 +396,12 @@ impl<'a> RequestFields<'a> {
     }
 
     /// Shows its texts that are not sealed.
-    fn open_texts(&self, mut visit: impl FnMut(&[u8])) -> Result<(), DecodeError> {
+    fn open_texts(&self, mut visit: impl FnMut(TextSort, &[u8])) -> Result<(), DecodeError> {
         let [statement, parameters] = self.open;
         if statement {
-            visit(&self.statement);
+            visit(TextSort::Statement, &self.statement);
         }
-        if parameters { self.text_parameters(visit) } else { Ok(()) }
+        if parameters { self.text_parameters(|text| visit(TextSort::Other, text)) } else { Ok(()) }
     }
 
     fn place(&mut self, field: u32) -> Option<&mut Cow<'a, [u8]>> {

@@ -312,7 +312,7 @@ impl<'v> Search<'v> {
     fn timely_blocks(&self, segment: u64, mut blocks: u128) -> Result<u128, StoreError> {
         let filter = self.filter();
         if (filter.since.is_some() || filter.until.is_some()) && blocks != 0 {
-            let value = self.db().get(Family::Find, &key(b'I', segment, &[]))?.unwrap_or_default();
+            let value = self.db().get(Family::Segments, &key(segment, b'I', &[]))?.unwrap_or_default();
             let (times, _) = value.as_chunks::<16>();
             for (block, times) in times.iter().enumerate().take(BLOCKS) {
                 let (earliest, latest) = times.split_at(8);
@@ -333,7 +333,7 @@ impl<'v> Search<'v> {
         for (weight, row) in &mut self.rows {
             let row = *row & mask;
             let group = u16::try_from(row / ROWS_OF_GROUP).unwrap_or(u16::MAX);
-            let rows = db.get(Family::Find, &key(b'T', segment, &group.to_be_bytes()))?.unwrap_or_default();
+            let rows = db.get(Family::Segments, &key(segment, b'T', &group.to_be_bytes()))?.unwrap_or_default();
             let (rows, _) = rows.as_chunks::<16>();
             let row = rows.get(row % ROWS_OF_GROUP).map_or(0, |row| u128::from_le_bytes(*row));
             // What was seen before counts for less and less.
