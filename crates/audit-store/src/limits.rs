@@ -53,7 +53,7 @@ pub const UNWATCHED_MAX: u64 = 64 << 20;
 pub const MEMORY_MIN: usize = 8 << 20;
 
 /// How often a reader beside the gateway tries to get a whole picture (100 times, 2 ms apart): the writer begins
-/// a half of the journal anew once in 8 MiB, so that the second try nearly always succeeds.
+/// a half of the journal anew once in 16 MiB, so that the second try nearly always succeeds.
 pub const CATCH_UP_TRIES: u32 = 100;
 
 /// How long what is accepted may wait in the journal before it is moved into the database (50 ms).

@@ -169,8 +169,8 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
     let mut rocks = RocksOptions::default();
     // The log grows at its end, so files never overlap and compaction moves them without rewriting. Hence
     // one compression at every level: what a flush wrote is final.
-    rocks.set_compression_type(DBCompressionType::Zstd);
-    rocks.set_compression_options(-14, 1, 0, 0);
+    // LZ4 takes a third of the time of zstd's level 1, and half as much space again.
+    rocks.set_compression_type(DBCompressionType::Lz4);
     rocks.set_write_buffer_size(options.half() / 2);
     rocks.set_max_write_buffer_number(4);
     rocks.set_level_zero_slowdown_writes_trigger(64);
@@ -178,6 +178,9 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> RocksOpti
     match family {
         Family::Entries => rocks.set_target_file_size_base(64 << 20),
         Family::Payload => {
+            // Written rarely, and long.
+            rocks.set_compression_type(DBCompressionType::Zstd);
+            rocks.set_compression_options(-14, 1, 0, 0);
             // The longest values are written once, into files of their own, and collected when they were deleted.
             rocks.set_enable_blob_files(true);
             rocks.set_min_blob_size(32 << 10);

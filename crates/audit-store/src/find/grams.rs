@@ -99,11 +99,14 @@ impl Matrix {
         }
         let folded = &self.folded[..];
         let last = &mut self.last[sort as usize][folded.len() % 8];
+        if last == folded {
+            return;
+        }
         let (start, end) = common(last, folded);
         // Pieces that reach into what is new.
         let new = start.saturating_sub(3)..(folded.len() - end + 3).min(folded.len());
         let bit = 1 << block;
-        let new = if start == folded.len() { &[] } else { &folded[new] };
+        let new = &folded[new];
         for piece in new.array_windows::<4>() {
             let [a, b, c, _] = *piece;
             self.rows[row4(*piece)] |= bit;
@@ -137,7 +140,8 @@ impl Matrix {
 
 /// Bytes that two texts have in common at their start and at their end.
 fn common(a: &[u8], b: &[u8]) -> (usize, usize) {
-    let start = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0).take_while(|(a, b)| a == b).count() * 8;
+    let start = words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count();
     let (a, b) = (&a[start..], &b[start..]);
     (start, a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count())
 }
