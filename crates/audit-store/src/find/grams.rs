@@ -26,16 +26,15 @@ const ASKED_MAX: usize = 16;
 /// Appends `text` in lower case. Texts are folded character by character, so that a part of a text is folded as it is
 /// in the whole; what is not UTF-8 is folded as far as it is ASCII.
 pub(crate) fn fold(text: &[u8], out: &mut Vec<u8>) {
-    match std::str::from_utf8(text) {
-        Ok(text) if !text.is_ascii() => {
-            let mut buffer = [0; 4];
-            text.chars().flat_map(char::to_lowercase).for_each(|c| out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes()));
-        }
-        Ok(_) | Err(_) => {
-            let start = out.len();
-            out.extend_from_slice(text);
-            out[start..].make_ascii_lowercase();
-        }
+    if !text.is_ascii()
+        && let Ok(text) = std::str::from_utf8(text)
+    {
+        let mut buffer = [0; 4];
+        text.chars().flat_map(char::to_lowercase).for_each(|c| out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes()));
+    } else {
+        let start = out.len();
+        out.extend_from_slice(text);
+        out[start..].make_ascii_lowercase();
     }
 }
 
