@@ -108,8 +108,12 @@ impl Export {
         if read {
             self.write(&tile.to_string(), &bundle.entries)?;
             self.write(&Tile { content: Content::Hashes(0), ..*tile }.to_string(), &bundle.hashes)?;
-            if !bundle.payloads.is_empty() {
-                self.write(&payload_path(tile), &bundle.payloads)?;
+            let payloads = payload_path(tile);
+            if bundle.payloads.is_empty() {
+                // What an earlier start has left there was destroyed since.
+                self.replace(&payloads, &[])?;
+            } else {
+                self.write(&payloads, &bundle.payloads)?;
             }
             if tile.is_full() {
                 self.written = tile.entries();
@@ -131,9 +135,12 @@ impl Export {
         for tile in files(self.published, size) {
             let missing = || StoreError::Corrupt(format!("{tile} is to be published and is missing"));
             match tile.content {
-                Content::Entries if tile.is_full() && tile.entries() <= self.written => {}
-                Content::Entries if !self.write_bundle(reader, &tile)? => return Err(missing()),
-                Content::Entries => {}
+                Content::Entries => {
+                    let written = tile.is_full() && tile.entries() <= self.written;
+                    if !written && !self.write_bundle(reader, &tile)? {
+                        return Err(missing());
+                    }
+                }
                 // With its entries.
                 Content::Hashes(0) => {}
                 Content::Hashes(_) => self.write(&tile.to_string(), &reader.tile(&tile)?.ok_or_else(missing)?)?,
@@ -160,7 +167,8 @@ impl Export {
         let sizes = [Some(self.published), self.before];
         let partial: Vec<Tile> =
             sizes.into_iter().flatten().flat_map(partial).filter(|tile| tile.content == Content::Entries).collect();
-        for last in Tile::of_tree(Content::Entries, self.published.max(self.written), range.start / WIDTH) {
+        // Of what is not published yet, this start or an earlier one may have written files ahead.
+        for last in Tile::of_tree(Content::Entries, reader.len()?.max(self.published), range.start / WIDTH) {
             if last.index * WIDTH >= range.end {
                 break;
             }

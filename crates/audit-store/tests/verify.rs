@@ -666,10 +666,42 @@ mod destroyed {
         };
         let (ahead, before) = (bundles(&made).len(), with_it(&made));
         assert!(before > 0 && ahead as u64 * 256 > export.published(), "nothing was written ahead");
+        // By the next start, which does not know what was written ahead.
+        drop(export);
+        let mut export = Export::open(&made.export()).unwrap();
         let selection = Selection { session: Some(session(9)), ..selection() };
         let destroyed = store.destroy(&selection, Timestamp(5)).unwrap();
         export.rewrite(&store.reader(), 0..destroyed.next).unwrap();
         assert_eq!(with_it(&made), 0);
+        let signed = notary.sign().unwrap().unwrap();
+        export.publish(&store.reader(), signed.size, &signed.note).unwrap();
+        made.signed.push(signed);
+        store.close().unwrap();
+        assert_eq!(with_it(&made), 0);
+        assert!(verify_folder(&made, &made.expected()).holds());
+    }
+
+    #[test]
+    fn a_payload_that_was_written_ahead_and_destroyed_before_the_next_start_is_removed() {
+        let mut made = make();
+        let (store, notary, mut export) = opened(&made);
+        let long = format!("SELECT 'Ada Lovelace{}'", "x".repeat(2_000));
+        for number in 0..600 {
+            let text = if number == 300 { long.as_str() } else { "SELECT 1" };
+            store.append(&[request(9, number, number, RecordedVerdict::Allow, text)]).unwrap();
+        }
+        store.sync().unwrap();
+        export.write_ahead(&store.reader(), store.synced()).unwrap();
+        let with_it = |made: &Made| {
+            let files = std::fs::read_dir(file(made, "payload")).unwrap();
+            let contents = files.filter_map(|file| std::fs::read(file.unwrap().path()).ok());
+            contents.filter(|content| content.windows(12).any(|window| window == b"Ada Lovelace")).count()
+        };
+        assert_eq!(with_it(&made), 1, "it was not written ahead");
+        drop(export);
+        let fields = vec!["statement".to_owned()];
+        store.destroy(&Selection { session: Some(session(9)), fields, ..selection() }, Timestamp(5)).unwrap();
+        let mut export = Export::open(&made.export()).unwrap();
         let signed = notary.sign().unwrap().unwrap();
         export.publish(&store.reader(), signed.size, &signed.note).unwrap();
         made.signed.push(signed);
