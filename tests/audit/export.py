@@ -181,8 +181,8 @@ def standard_output_has_the_data_and_standard_error_ends_with_the_manifest():
         assert file.read_text() != "precious"
 
 
-def filled(g, sessions=60):
-    """A log that takes a while to export: statements of 100 KB."""
+def filled(g, sessions=160):
+    """A log that takes a while to export: statements of 400 KB."""
     with g.connect() as c:
         for number in range(sessions * 5):
             c.execute(f"SELECT {number} /* {'x' * 400_000} */")
@@ -225,7 +225,8 @@ def an_export_that_is_cut_off_leaves_no_file():
             assert done.returncode == 0, done.stderr
         size, grown = (folder / "jsonl").stat().st_size >> 20, g.rss() - before
         print(f"# {size} MB, {grown} MB more memory", flush=True)
-        assert size > 100 and grown < 150, (size, grown)
+        # The store's 128 MiB fill up; with what lies between its blocks, growth ends under 200.
+        assert grown < 256 < size, (size, grown)
 
 
 @behaviour
