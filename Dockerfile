@@ -1,4 +1,5 @@
-# Two stages: build with everything that the native libraries need, ship the binary alone.
+# Two stages: build with everything that the native libraries need, on what scripts/dist saw the program do, and ship the
+# binary alone.
 #
 #   docker build -t sallyport .
 #   install -d -o 65532 -g 65532 gate                                                  # once, as root
@@ -10,17 +11,17 @@
 # the private key in it. An issuer of kind "dev" is refused there: it is for listeners on loopback alone.
 
 FROM rust:1-bookworm AS build
-# libclang: bindings of RocksDB and of PostgreSQL's grammar. cmake: AWS-LC.
+# libclang: bindings of RocksDB and of PostgreSQL's grammar. cmake: AWS-LC. The server is what scripts/dist works against.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libclang-dev cmake pkg-config \
+    && apt-get install -y --no-install-recommends libclang-dev cmake pkg-config python3 postgresql postgresql-client \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 # The caches survive between builds and are not part of the image: so the binary is copied out.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --profile dist --locked --package sallyport \
-    && cp target/dist/sallyport /usr/local/bin/sallyport
+    built=$(CARGO_TARGET_DIR=/build/target scripts/dist) \
+    && cp "$built/sallyport" /usr/local/bin/sallyport
 
 FROM debian:bookworm-slim
 # CA certificates for OpenID discovery and for targets with public certificates. libstdc++: RocksDB.
