@@ -11,35 +11,30 @@
 //! Indices are given under the writer's lock, and entries get into the database in their order: one who moves them holds
 //! the mover's lock. It is taken before the writer's, never the other way round.
 //!
-//! A failed write or fsync closes the store for writing: RocksDB does not take further writes after one, and
-//! the kernel forgets what it could not write. The watch opens it again from what is on the disk, checks that
-//! nothing accepted is missing, and only then lets entries in.
+//! How entries get in is in `append`, what stops them and lets them in again in `recovery`, and what follows the log in
+//! `derived`.
 
-use crate::batch::Batch;
+mod append;
+mod derived;
+mod recovery;
+
 use crate::db::Db;
 use crate::group::GroupSync;
 use crate::index::Indexer;
-use crate::journal::{Files, Journal, NoRoom, Tail};
-use crate::limits::{INDEX_INTERVAL, MOVE_ENOUGH, MOVE_INTERVAL, REOPEN_WAIT, TAIL_CHECKED, UNWATCHED_MAX, WATCH_INTERVAL};
-use crate::log;
-use crate::options::{Durability, Options, Recovery};
+use crate::journal::{Journal, Tail};
+use crate::limits::{INDEX_INTERVAL, WATCH_INTERVAL};
+use crate::options::{Durability, Options};
 use crate::reader::Reader;
 use crate::tree::Tree;
-use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use proxy_core::{Entry, Store, StoreError};
-use rocksdb::WriteBatch;
-use std::cell::RefCell;
+use recovery::{check_tail, free_bytes, whole_end};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tlog::Hash;
-
-thread_local! {
-    /// Encoding needs no lock, and its memory is used again.
-    static BATCH: RefCell<Batch> = RefCell::default();
-}
 
 /// The audit log, open for writing. One process at a time can have it.
 ///
@@ -385,167 +380,6 @@ impl Store for AuditStore {
 }
 
 impl Shared {
-    fn append(&self, entries: &[Entry]) -> Result<u64, StoreError> {
-        if !self.accepting.load(Ordering::Acquire) {
-            return Err(self.trouble());
-        }
-        let first = BATCH.with_borrow_mut(|batch| {
-            batch.fill(entries, &self.options)?;
-            let first = self.write(batch, entries.len() as u64);
-            // What was said is not kept longer than needed.
-            batch.clear();
-            first
-        })?;
-        if self.options.durability == Durability::Sync {
-            self.sync_through(first + entries.len() as u64)?;
-        }
-        Ok(first)
-    }
-
-    /// The writer, while entries are accepted. Asked under its lock: whoever refuses them may be waiting for it to open the
-    /// store anew.
-    fn accepting_writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
-        let writer = self.writer.lock();
-        if self.accepting.load(Ordering::Acquire) {
-            return Ok(writer);
-        }
-        drop(writer);
-        Err(self.trouble())
-    }
-
-    /// Gives indices and writes: all or nothing.
-    fn write(&self, batch: &mut Batch, count: u64) -> Result<u64, StoreError> {
-        let size = batch.size();
-        if self.unwatched.fetch_add(size, Ordering::Relaxed) + size > UNWATCHED_MAX {
-            self.look_at_space();
-        }
-        loop {
-            let mut writer = self.accepting_writer()?;
-            let Writer { journal: Some(journal), next, pending, .. } = &mut *writer else {
-                drop(writer);
-                return Err(self.trouble());
-            };
-            let first = *next;
-            let end = after(first, count)?;
-            match journal.append(batch, first, count, self.group.synced()) {
-                Ok(None) => {
-                    pending.add(first, batch);
-                    *next = end;
-                    let due = pending.size() >= MOVE_ENOUGH;
-                    self.next.store(end, Ordering::Release);
-                    drop(writer);
-                    if due {
-                        self.move_soon();
-                    }
-                    return Ok(first);
-                }
-                Ok(Some(NoRoom::TooLong)) => {
-                    drop(writer);
-                    return self.write_long(batch, count);
-                }
-                Ok(Some(NoRoom::Full)) => {
-                    drop(writer);
-                    self.settle()?;
-                }
-                Err(error) => return Err(self.broke(error)),
-            }
-        }
-    }
-
-    /// The same for a batch that the journal has no room for: into the database's files, behind all that came before it.
-    fn write_long(&self, batch: &mut Batch, count: u64) -> Result<u64, StoreError> {
-        let mut tree = self.moving.lock();
-        let mut writer = self.accepting_writer()?;
-        let Writer { db: Some(db), next, pending, .. } = &mut *writer else {
-            drop(writer);
-            return Err(self.trouble());
-        };
-        let first = *next;
-        let end = after(first, count)?;
-        let mut all = std::mem::take(pending);
-        all.add(first, batch);
-        // What comes next is accepted when the journal has it, and must not be without this after a kill.
-        db.move_in(&all, &mut tree).and_then(|()| db.flush()).map_err(|error| self.broke(error))?;
-        *next = end;
-        self.stored.store(end, Ordering::Release);
-        self.next.store(end, Ordering::Release);
-        Ok(first)
-    }
-
-    /// A write or a sync has failed: no more entries until the store was opened again. Returns the error as it is told.
-    fn broke(&self, error: StoreError) -> StoreError {
-        let error = self.complete(error);
-        self.fail(error.clone(), true);
-        error
-    }
-
-    /// Moves what was accepted before the call into the database. Returns how many entries are there.
-    pub(crate) fn settle(&self) -> Result<u64, StoreError> {
-        let mut tree = self.moving.lock();
-        if self.broken.load(Ordering::Acquire) {
-            return Err(self.trouble());
-        }
-        let (pending, db, waits_for) = {
-            let mut writer = self.writer.lock();
-            let Some(db) = writer.db.clone() else {
-                drop(writer);
-                return Err(self.trouble());
-            };
-            (std::mem::take(&mut writer.pending), db, writer.journal.as_ref().and_then(Journal::waits_for))
-        };
-        let moved = (|| {
-            if let Some(end) = pending.end() {
-                db.move_in(&pending, &mut tree)?;
-                self.stored.store(end, Ordering::Release);
-            }
-            let stored = self.stored();
-            if waits_for.is_some_and(|end| end <= stored) {
-                db.flush()?;
-                if let Some(journal) = &mut self.writer.lock().journal {
-                    journal.release(stored);
-                }
-            }
-            Ok(stored)
-        })();
-        // They are in the journal: opening the database again finds them there.
-        moved.map_err(|error| self.broke(error))
-    }
-
-    /// Entries that are in the database.
-    pub(crate) fn stored(&self) -> u64 {
-        self.stored.load(Ordering::Acquire)
-    }
-
-    fn move_soon(&self) {
-        *self.due.lock() = true;
-        self.enough.notify_one();
-    }
-
-    /// Sleeps until enough waits to be moved, or it has waited for long; `false`: the store is closing.
-    fn pause_until_due(&self) -> bool {
-        let mut due = self.due.lock();
-        if !*due {
-            self.enough.wait_for(&mut due, MOVE_INTERVAL);
-        }
-        *due = false;
-        drop(due);
-        !*self.closing.lock()
-    }
-
-    fn erase_journal(&self) -> Result<(), StoreError> {
-        let mut tree = self.moving.lock();
-        let mut writer = self.accepting_writer()?;
-        let Writer { db: Some(db), journal: Some(journal), next, pending } = &mut *writer else {
-            drop(writer);
-            return Err(self.trouble());
-        };
-        let all = std::mem::take(pending);
-        let erased = db.move_in(&all, &mut tree).and_then(|()| db.flush()).and_then(|()| journal.erase());
-        erased.map_err(|error| self.broke(error))?;
-        self.stored.store(*next, Ordering::Release);
-        Ok(())
-    }
-
     /// Makes `db` the one that is used.
     fn install(&self, db: Arc<Db>) {
         *self.handle.write() = Some(Arc::clone(&db));
@@ -559,216 +393,6 @@ impl Shared {
     /// Entries that were accepted.
     pub(crate) fn end(&self) -> u64 {
         self.next.load(Ordering::Acquire)
-    }
-
-    /// Why entries are refused.
-    fn trouble(&self) -> StoreError {
-        self.trouble.lock().as_ref().map_or(StoreError::Closed, |trouble| trouble.error.clone())
-    }
-
-    /// Refuses entries from now on. What needs a new opening is not overwritten by what does not.
-    fn fail(&self, error: StoreError, reopen: bool) {
-        let mut trouble = self.trouble.lock();
-        self.accepting.store(false, Ordering::Release);
-        if reopen {
-            self.broken.store(true, Ordering::Release);
-        }
-        if error == StoreError::Closed {
-            *trouble = Some(Trouble { error, reopen: false });
-        } else if trouble.as_ref().is_none_or(|known| reopen && !known.reopen && known.error != StoreError::Closed) {
-            tracing::error!(%error, "the audit store does not accept entries");
-            *trouble = Some(Trouble { error, reopen });
-        }
-    }
-
-    /// Accepts entries again, if that was all that was wrong.
-    fn recover(&self, reopened: bool) {
-        if self.forked.load(Ordering::Acquire) {
-            return;
-        }
-        let mut trouble = self.trouble.lock();
-        match &*trouble {
-            Some(known) if known.reopen != reopened || known.error == StoreError::Closed => return,
-            Some(_) => tracing::info!(entries = self.end(), "the audit store accepts entries again"),
-            None => {}
-        }
-        *trouble = None;
-        self.broken.store(false, Ordering::Release);
-        self.accepting.store(true, Ordering::Release);
-    }
-
-    /// Fills in what only the store knows about a full disk.
-    fn complete(&self, error: StoreError) -> StoreError {
-        match error {
-            StoreError::DiskFull { .. } => {
-                let free = free_bytes(&self.dir).unwrap_or(0);
-                StoreError::DiskFull { free, needed: self.options.min_free_bytes }
-            }
-            other => other,
-        }
-    }
-
-    fn sync_through(&self, end: u64) -> Result<(), StoreError> {
-        self.group
-            .wait(end, || {
-                let target = self.end();
-                self.journal()?.sync()?;
-                Ok(target)
-            })
-            .map_err(|error| self.broke(error))
-    }
-
-    /// The journal's files.
-    fn journal(&self) -> Result<Arc<Files>, StoreError> {
-        let files = self.writer.lock().journal.as_ref().map(Journal::files);
-        files.ok_or_else(|| self.trouble())
-    }
-
-    /// Notes that all that was accepted is on the disk, in the database.
-    fn note_synced(&self) -> Result<(), StoreError> {
-        let db = self.db()?;
-        let mut batch = WriteBatch::default();
-        db.put_synced(&mut batch, self.end())?;
-        db.write_through(batch)
-    }
-
-    fn sync_written(&self) {
-        let end = self.end();
-        if self.group.synced() >= end {
-            self.group.touch();
-        } else if self.accepting.load(Ordering::Acquire) {
-            // A failure has been noted, logged and is being dealt with by the watch.
-            drop(self.sync_through(end));
-        }
-    }
-
-    /// Looks at the free space, and closes or opens the gate accordingly.
-    fn look_at_space(&self) {
-        self.unwatched.store(0, Ordering::Relaxed);
-        let needed = self.options.min_free_bytes;
-        let free = match free_bytes(&self.dir) {
-            Ok(free) => free,
-            Err(error) => return self.fail(error, false),
-        };
-        self.free.store(free, Ordering::Relaxed);
-        if free < needed {
-            self.fail(StoreError::DiskFull { free, needed }, false);
-            return;
-        }
-        // A margin, so that the store does not flutter.
-        if !self.accepting.load(Ordering::Acquire) && free >= needed.saturating_add(needed / 32) {
-            self.recover(false);
-        }
-    }
-
-    fn watch(&self) {
-        self.look_at_space();
-        let failed = matches!(&*self.trouble.lock(), Some(Trouble { reopen: true, .. }));
-        if failed && self.free.load(Ordering::Relaxed) >= self.options.min_free_bytes {
-            match self.reopen() {
-                Ok(()) => self.recover(true),
-                Err(error) => tracing::warn!(%error, "the audit store cannot be opened again yet"),
-            }
-        }
-    }
-
-    /// Closes the database and opens it from what is on the disk.
-    fn reopen(&self) -> Result<(), StoreError> {
-        let mut tree = self.moving.lock();
-        let mut writer = self.writer.lock();
-        writer.db = None;
-        // The journal has it.
-        writer.pending = Tail::default();
-        let old = self.handle.write().take();
-        if let Some(old) = old {
-            // Readers hold it for the length of one call.
-            let mut old = Some(old);
-            let deadline = Instant::now() + REOPEN_WAIT;
-            while let Some(shared) = old.take() {
-                match Arc::try_unwrap(shared) {
-                    Ok(db) => drop(db),
-                    Err(shared) if Instant::now() < deadline => {
-                        old = Some(shared);
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
-                    Err(shared) => {
-                        *self.handle.write() = Some(shared);
-                        return Err(StoreError::Io("a reader still holds the failed handle".to_owned()));
-                    }
-                }
-            }
-        }
-        let db = Db::open(&self.dir, &self.options).map_err(|e| self.complete(e))?;
-        let end = whole_end(&db, self.options.recovery)?;
-        if end < writer.next {
-            return Err(StoreError::Corrupt(format!("entries {end} to {} were accepted and are missing", writer.next - 1)));
-        }
-        check_tail(&db, end)?;
-        // An entry whose write was reported as failed may have reached the disk: it is in the log then, as a
-        // request that was never forwarded.
-        *tree = Tree::open(&db, end)?;
-        *self.indexer.lock() = Indexer::open(&db, end)?;
-        writer.journal = Some(Journal::begin(&self.dir, self.log_id, self.options.journal()).map_err(|e| self.complete(e))?);
-        let db = Arc::new(db);
-        *self.handle.write() = Some(Arc::clone(&db));
-        writer.db = Some(db);
-        writer.next = end;
-        self.next.store(end, Ordering::Release);
-        self.stored.store(end, Ordering::Release);
-        self.group.reset(end);
-        Ok(())
-    }
-
-    /// Brings the session index up to date.
-    fn follow(&self) {
-        let followed = self.settle().and_then(|stored| self.index_through(stored));
-        // While the store does not accept, that has been said.
-        if let Err(error) = followed
-            && self.accepting.load(Ordering::Acquire)
-        {
-            tracing::warn!(%error, "the session index does not follow the log");
-        }
-    }
-
-    /// Indexes everything before `end`.
-    pub(crate) fn index_through(&self, end: u64) -> Result<(), StoreError> {
-        if self.indexed.load(Ordering::Acquire) >= end {
-            return Ok(());
-        }
-        let db = self.db()?;
-        let mut indexer = self.indexer.lock();
-        while indexer.next() < end {
-            if !self.accepting.load(Ordering::Acquire) {
-                return Err(self.trouble());
-            }
-            indexer.pass(&db, end, self.group.synced())?;
-            self.indexed.store(indexer.next(), Ordering::Release);
-        }
-        Ok(())
-    }
-
-    fn reindex(&self, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
-        let end = self.settle()?;
-        let db = self.db()?;
-        let mut indexer = self.indexer.lock();
-        indexer.begin_anew(&db, end)?;
-        while indexer.next() < end {
-            indexer.pass(&db, end, self.group.synced())?;
-            self.indexed.store(indexer.next(), Ordering::Release);
-            progress(indexer.next(), end);
-        }
-        db.flush()
-    }
-
-    fn forget_texts(&self, entries: &[u64]) -> Result<(), StoreError> {
-        let mut indexer = self.indexer.lock();
-        indexer.forget_texts(&*self.db()?, entries)
-    }
-
-    /// Calls `read` while the index stands still.
-    pub(crate) fn without_indexing<R>(&self, read: impl FnOnce() -> R) -> R {
-        let _still = self.indexer.lock();
-        read()
     }
 
     /// Sleeps; `false`: the store is closing.
@@ -799,34 +423,4 @@ impl Shared {
             memory_bytes,
         }
     }
-}
-
-/// The index that the next entry gets. Where entries are missing, that is an error, or they are given up.
-fn whole_end(db: &Db, recovery: Recovery) -> Result<u64, StoreError> {
-    let Some(gap) = log::gap(db)? else { return log::end(db) };
-    if recovery == Recovery::Refuse {
-        return Err(StoreError::Corrupt(log::gap_words(gap)));
-    }
-    tracing::warn!("{}: the log goes on from entry {}", log::gap_words(gap), gap.0);
-    let mut batch = WriteBatch::default();
-    db.put_synced(&mut batch, gap.0)?;
-    db.write_through(batch)?;
-    Ok(gap.0)
-}
-
-/// The index after `count` entries from `first` on.
-fn after(first: u64, count: u64) -> Result<u64, StoreError> {
-    first.checked_add(count).ok_or_else(|| StoreError::Io("the log is full".to_owned()))
-}
-
-/// Reads the last entries: what is damaged at the end must not be built upon.
-fn check_tail(db: &Db, end: u64) -> Result<(), StoreError> {
-    log::scan(db, end.saturating_sub(TAIL_CHECKED), end, |index, leaf| log::decode(db, index, leaf).map(|_| log::Go::On))
-}
-
-/// Bytes free on the disk of `dir`, for a process without privileges.
-fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
-    let stat =
-        rustix::fs::statvfs(dir).map_err(|e| StoreError::Io(format!("cannot see the free space of {}: {e}", dir.display())))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
