@@ -413,6 +413,27 @@ def killed_while_it_catches_up_it_loses_nothing():
 
 
 @behaviour
+def without_an_export_it_is_shipped_served_and_verified_all_the_same():
+    folder = SCRATCH / "unexported.there"
+    settings = QUICK + "export = false\n" + destination("folder", f'url = "file://{folder}"\n')
+    with gateway("unexported", settings) as g:
+        traffic(g, 300)
+        size = shipped(g, "folder")
+        assert not (g.dir / "data/export").exists()
+        holds(g, "folder")
+        status, said = sallyport("audit", "verify", config=g.dir / "sallyport.toml")
+        assert status == 0 and "the log holds" in said, said
+        auditor = {"Authorization": f"Bearer {g.token('ann', 'auditor')}"}
+        url = f"https://localhost:{g.known['GW_ADMIN_PORT']}/log/tile/entries/000"
+        trusted = ssl.create_default_context(cafile=g.known["GW_CA"])
+        with urllib.request.urlopen(urllib.request.Request(url, headers=auditor), context=trusted) as answer:
+            served = answer.read()
+        there = next(folder.rglob("tile/entries/000"))
+        assert size > 256
+        same(served, there.read_bytes())
+
+
+@behaviour
 def without_its_cursor_it_goes_on_and_writes_nothing_again():
     with Azurite("cursor") as azurite:
         azurite.container("logs")
