@@ -165,18 +165,6 @@ install() {
   rm -f "${TMPDIR:-/tmp}/sallyport-apt.$$"
 }
 
-# ---- Compiling ---------------------------------------------------------------------------------------
-
-# link_rocksdb: what is compiled from here on, with whatever profile and flags, links the library of the profile
-# `release`. It is C++, which they do not change, and takes longest.
-link_rocksdb() {
-  unset ROCKSDB_LIB_DIR ROCKSDB_STATIC
-  ROCKSDB_LIB_DIR=$(cd "$ROOT" && cargo check --release --locked --workspace --message-format=json |
-    sed -n 's/.*"build-script-executed".*librocksdb-sys.*"out_dir":"\([^"]*\)".*/\1/p' | tail -1)
-  [ -e "$ROCKSDB_LIB_DIR/librocksdb.a" ] || die "the library of RocksDB is not where it was compiled"
-  export ROCKSDB_LIB_DIR ROCKSDB_STATIC=1
-}
-
 # What a build needs, and what the demonstration needs besides.
 BUILD_PACKAGES=(g++ make cmake pkg-config libclang-dev)
 SERVER_PACKAGES=(postgresql postgresql-client openssl)

@@ -181,10 +181,10 @@ def standard_output_has_the_data_and_standard_error_ends_with_the_manifest():
         assert file.read_text() != "precious"
 
 
-def filled(g, sessions=160):
+def filled(g):
     """A log that takes a while to export: statements of 400 KB."""
     with g.connect() as c:
-        for number in range(sessions * 5):
+        for number in range(800):
             c.execute(f"SELECT {number} /* {'x' * 400_000} */")
 
 

@@ -8,6 +8,7 @@ import os
 import ssl
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -85,11 +86,22 @@ class Gateway:
         """All log entries, as they are printed."""
         return self.cli("audit", "tail", "--json", "-n", "10000000").splitlines()
 
+    def get(self, path, token=None):
+        """What the admin listener answers: the status, and the content."""
+        context = ssl.create_default_context(cafile=self.known["GW_CA"])
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(f"https://localhost:{self.known['GW_ADMIN_PORT']}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, context=context) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
     def scrape(self):
         """What /metrics says."""
-        context = ssl.create_default_context(cafile=self.known["GW_CA"])
-        with urllib.request.urlopen(f"https://localhost:{self.known['GW_ADMIN_PORT']}/metrics", context=context) as answer:
-            return answer.read().decode()
+        status, said = self.get("/metrics")
+        same(status, 200)
+        return said.decode()
 
     def metrics(self):
         """Each series, with its value."""

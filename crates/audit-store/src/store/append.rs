@@ -18,6 +18,7 @@ thread_local! {
 }
 
 impl Shared {
+    /// Accepts entries, all or none, as durably as is configured. Returns the index of the first.
     pub(super) fn append(&self, entries: &[Entry]) -> Result<u64, StoreError> {
         if !self.accepting.load(Ordering::Acquire) {
             return Err(self.trouble());
@@ -142,6 +143,7 @@ impl Shared {
         self.stored.load(Ordering::Acquire)
     }
 
+    /// Wakes the thread that moves entries into the database.
     pub(super) fn move_soon(&self) {
         *self.due.lock() = true;
         self.enough.notify_one();
@@ -158,6 +160,7 @@ impl Shared {
         !*self.closing.lock()
     }
 
+    /// Moves all that was accepted into the database's files, and overwrites the journal. Nothing is accepted meanwhile.
     pub(super) fn erase_journal(&self) -> Result<(), StoreError> {
         let mut tree = self.moving.lock();
         let mut writer = self.accepting_writer()?;
@@ -172,6 +175,7 @@ impl Shared {
         Ok(())
     }
 
+    /// Waits until everything before `end` is on the disk.
     pub(super) fn sync_through(&self, end: u64) -> Result<(), StoreError> {
         self.group
             .wait(end, || {
@@ -196,6 +200,7 @@ impl Shared {
         db.write_through(batch)
     }
 
+    /// The sync thread's turn.
     pub(super) fn sync_written(&self) {
         let end = self.end();
         if self.group.synced() >= end {
