@@ -149,7 +149,7 @@ impl Subject {
             Ok((false, forbids)) => forbids,
             Err(failed) => return failed,
         };
-        let asks = |id: &Arc<str>| self.set.policy(id).is_some_and(|policy| !policy.approval.is_empty());
+        let asks = |id: &Arc<str>| self.set.policy(id).is_some_and(|policy| policy.approval.is_some());
         if first.is_empty() || !first.iter().all(asks) {
             return Outcome::Refused(first);
         }

@@ -123,7 +123,7 @@ impl PolicyEngine {
         let (what, remedy, reviewers) = match &decision.verdict {
             Verdict::Allow => (None, None, Vec::new()),
             Verdict::Deny(reason) => (Some(reason.what.clone()), Some(reason.remedy.clone()), Vec::new()),
-            Verdict::Hold(rule) => (Some(rule.what.clone()), None, rule.reviewers.clone()),
+            Verdict::Hold(rule) => (Some(rule.what.clone()), None, rule.names().map(str::to_owned).collect()),
         };
         let policies = decision.policies.iter().filter_map(|id| decider.policy(id));
         let policies = policies.map(|policy| DeterminingPolicy {

@@ -1,5 +1,6 @@
 //! A set of policies: loaded from a folder, validated, digested, compared with the one before.
 
+use crate::approval::{ApprovalTerms, Annotations};
 use crate::limits::{POLICIES_MAX, POLICY_FILE_MAX};
 use crate::problem::{LoadError, Problem, ProblemKind, line_and_column};
 use crate::reads::Reads;
@@ -30,8 +31,8 @@ pub struct LoadedPolicy {
     pub description: Option<String>,
     /// Its `@remedy`: what a caller whom it refuses can do.
     pub remedy: Option<String>,
-    /// The groups of its `@approval`, each of which must agree. Empty: it does not hold, it forbids.
-    pub approval: Vec<String>,
+    /// What its `@approval` asks for. `None`: it does not hold, it forbids.
+    pub approval: Option<ApprovalTerms>,
     /// What it reads.
     pub reads: Reads,
     pub(crate) cedar: Policy,
@@ -256,16 +257,17 @@ impl Loader<'_> {
 
     fn policy(&self, file: &Path, line: usize, number: usize, policy: &Policy) -> Result<LoadedPolicy, Complaint> {
         let mut id = None;
-        let (mut description, mut remedy, mut approval) = (None, None, Vec::new());
+        let (mut description, mut remedy, mut approval) = (None, None, Annotations::default());
         for (name, value) in policy.annotations() {
             match name {
                 "id" if !value.trim().is_empty() => id = Some(value.trim().to_owned()),
                 "description" => description = Some(value.to_owned()),
                 "remedy" => remedy = Some(value.to_owned()),
-                "approval" => approval = groups(value)?,
+                _ if approval.take(name, value) => {}
                 _ => return Err(odd_annotation(name)),
             }
         }
+        let approval = approval.terms().map_err(|(message, remedy)| (ProblemKind::Annotation, message, remedy))?;
         let stem = file.file_stem().map_or_else(|| "policy".into(), |stem| stem.to_string_lossy());
         let id: Arc<str> = id.unwrap_or_else(|| format!("{stem}#{number}")).into();
         let json = policy.to_json().map_err(|error| {
@@ -273,7 +275,7 @@ impl Loader<'_> {
         })?;
         let forbids = policy.effect() == Effect::Forbid;
         let reads = Reads::of(&json);
-        check_approval(forbids, !approval.is_empty(), &reads)?;
+        check_approval(forbids, approval.is_some(), &reads)?;
         let cedar = policy.new_id(PolicyId::new(&*id));
         Ok(LoadedPolicy {
             forbids,
@@ -373,23 +375,13 @@ fn one_for_each_place(mut problems: Vec<Problem>) -> Vec<Problem> {
 /// Kind, message and remedy of what is wrong with one policy.
 type Complaint = (ProblemKind, std::borrow::Cow<'static, str>, std::borrow::Cow<'static, str>);
 
-fn groups(value: &str) -> Result<Vec<String>, Complaint> {
-    let mut groups: Vec<String> = value.split(',').map(|group| group.trim().to_owned()).collect();
-    groups.sort();
-    groups.dedup();
-    if groups.iter().any(String::is_empty) {
-        let remedy = "write @approval(\"dba\") or @approval(\"dba, security\")";
-        return Err((ProblemKind::Annotation, "@approval names no group, or an empty one".into(), remedy.into()));
-    }
-    Ok(groups)
-}
-
 fn odd_annotation(name: &str) -> Complaint {
     let message = match name {
         "id" => "@id is empty".to_owned(),
         _ => format!("the annotation @{name} has no meaning here"),
     };
-    (ProblemKind::Annotation, message.into(), "the annotations are @id, @description, @remedy and @approval".into())
+    let remedy = "the annotations are @id, @description, @remedy, and @approval with @quorum, @expires and @escalate";
+    (ProblemKind::Annotation, message.into(), remedy.into())
 }
 
 /// `@approval` and `context.approved` belong together: one without the other does not do what it seems to.

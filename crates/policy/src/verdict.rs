@@ -1,5 +1,6 @@
 //! From Cedar's answers about single operations to one verdict about the request, in words for the caller.
 
+use crate::approval::ApprovalTerms;
 use crate::evaluate::{CONNECT, Outcome, UNKNOWN};
 use crate::set::PolicySet;
 use proxy_core::pipeline::ApprovalRule;
@@ -59,15 +60,16 @@ pub(crate) fn judge(asked: Asked<'_>, operations: &[Operation], outcomes: &[Outc
         return Judgement { verdict: Verdict::Allow, policies: permitting, once_approved: Vec::new() };
     };
     let policies: Vec<Arc<str>> = asking.into_iter().collect();
-    let reviewers: BTreeSet<&String> =
-        policies.iter().filter_map(|id| asked.set.policy(id)).flat_map(|policy| &policy.approval).collect();
+    let terms = policies.iter().filter_map(|id| asked.set.policy(id)?.approval.as_ref());
+    let (groups, expires) = ApprovalTerms::together(terms);
     let more = match held.len() - 1 {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let rule = ApprovalRule {
         policies: policies.clone(),
-        reviewers: reviewers.into_iter().cloned().collect(),
+        groups,
+        expires,
         what: format!("{}{more}", asked.describe(first)),
     };
     Judgement { verdict: Verdict::Hold(rule), policies, once_approved: permitting }
@@ -114,7 +116,7 @@ impl Asked<'_> {
             Outcome::Refused(policies) => {
                 // An @approval policy alone would have held it: name one that forbids outright, if there is one.
                 let found = policies.iter().filter_map(|id| self.set.policy(id));
-                match found.min_by_key(|policy| !policy.approval.is_empty()) {
+                match found.min_by_key(|policy| policy.approval.is_some()) {
                     Some(policy) => DenyReason {
                         policy: Some(policy.id.clone()),
                         what,

@@ -12,6 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where entries are kept. Implemented by `audit-store`.
 pub trait Store: Send + Sync {
@@ -170,15 +171,54 @@ pub struct DenyReason {
     pub remedy: String,
 }
 
-/// Who must approve.
+/// Who must approve, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApprovalRule {
     /// The policies that ask.
     pub policies: Vec<Arc<str>>,
-    /// The groups of reviewers, each of which must approve (the annotation's value).
-    pub reviewers: Vec<String>,
+    /// The groups of reviewers, each of which must approve, sorted by name.
+    pub groups: Vec<ReviewGroup>,
+    /// Longest wait that the policies allow; `None`: as long as the gateway lets any request wait.
+    pub expires: Option<Duration>,
     /// Which part asks for it, in words.
     pub what: String,
+}
+
+/// A group of which some must approve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReviewGroup {
+    /// Its name: a role of its members.
+    pub name: String,
+    /// How many different people of it, at least 1.
+    pub quorum: u32,
+    /// Who may speak for it when it stays silent.
+    pub escalation: Option<Escalation>,
+}
+
+/// A second group, which may speak for a first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Escalation {
+    /// Its name.
+    pub group: String,
+    /// From when on, counted from the request.
+    pub after: Duration,
+}
+
+impl ApprovalRule {
+    /// The groups' names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(|group| &*group.name)
+    }
+
+    /// Whom it waits for, in words: `dba (2 people) and security`.
+    #[must_use]
+    pub fn whom(&self) -> String {
+        let group = |group: &ReviewGroup| match group.quorum {
+            0 | 1 => group.name.clone(),
+            more => format!("{} ({more} people)", group.name),
+        };
+        self.groups.iter().map(group).collect::<Vec<_>>().join(" and ")
+    }
 }
 
 /// What is to happen with a request.

@@ -350,7 +350,7 @@ impl Driver {
             }
         };
         let notice = Notice {
-            message: format!("held for approval by {}: {}", rule.reviewers.join(" and "), rule.what),
+            message: format!("held for approval by {}: {}", rule.whom(), rule.what),
             hint: format!("A reviewer decides with: sallyport approvals approve {}", held.id),
         };
         let outcome = held.outcome;
@@ -384,7 +384,7 @@ impl Driver {
         let HoldOutcome { step, by, reason } = outcome;
         if step == ApprovalStep::Approved {
             let Verdict::Hold(rule) = &decision.verdict else { return };
-            let approval = Approval { policy_version: decision.policy_version.clone(), reviewers: rule.reviewers.clone() };
+            let approval = Approval { policy_version: decision.policy_version.clone(), reviewers: rule.names().map(str::to_owned).collect() };
             let again = self.authorizer.as_mut().map(|authorizer| authorizer.decide(now, &request, Some(&approval)));
             if let Some(Ok(again)) = again
                 && again.verdict == Verdict::Allow
@@ -505,7 +505,7 @@ fn reason(verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Allow => None,
         Verdict::Deny(reason) => Some(reason.what.clone()),
-        Verdict::Hold(rule) => Some(format!("{}: {}", rule.reviewers.join(", "), rule.what)),
+        Verdict::Hold(rule) => Some(format!("{}: {}", rule.names().collect::<Vec<_>>().join(", "), rule.what)),
     }
 }
 
