@@ -10,9 +10,9 @@
 use crate::config::units;
 use aws_lc_rs::rand;
 use parking_lot::Mutex;
-use proxy_core::Timestamp;
-use proxy_core::pipeline::{Approval, ApprovalRule};
+use proxy_core::pipeline::{Approval, ReviewGroup};
 use proxy_core::record::ApprovalStep;
+use proxy_core::{Principal, Timestamp};
 use proxy_io::HeldRequest;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -119,13 +119,22 @@ fn join<'o>(by: &'o [Opinion], part: impl Fn(&'o Opinion) -> Option<&'o str>) ->
 pub struct Opinion {
     /// Who.
     pub by: String,
-    /// For which groups.
+    /// For which groups, at that time.
     pub groups: Vec<String>,
     /// Why.
     pub reason: Option<String>,
     /// When.
     #[serde(skip)]
     pub at: Timestamp,
+    /// Their identity, as it was then.
+    #[serde(skip)]
+    pub principal: Option<Arc<Principal>>,
+}
+
+impl Opinion {
+    fn of(reviewer: &Reviewer, groups: Vec<String>, reason: Option<String>, at: Timestamp) -> Self {
+        Self { by: reviewer.id.clone(), groups, reason, at, principal: reviewer.principal.clone() }
+    }
 }
 
 /// Somebody who decides.
@@ -133,6 +142,8 @@ pub struct Opinion {
 pub struct Reviewer {
     /// A principal's id, or `local:USER` for an administrator at the gateway's own socket.
     pub id: String,
+    /// Their verified identity; `None`: an administrator at the gateway's own socket.
+    pub principal: Option<Arc<Principal>>,
     /// For whom they may speak.
     pub groups: Groups,
 }
@@ -147,12 +158,52 @@ pub enum Groups {
 }
 
 impl Reviewer {
-    fn speaks_for(&self, group: &str) -> bool {
+    fn is_in(&self, group: &str) -> bool {
         match &self.groups {
             Groups::All => true,
             Groups::These(list) => list.contains(group),
         }
     }
+
+    /// Whether they may approve for `group` after the request has waited for `waited`.
+    fn speaks_for(&self, group: &ReviewGroup, waited: Duration) -> bool {
+        let escalated = group.escalation.as_ref().filter(|escalation| escalation.after <= waited);
+        self.is_in(&group.name) || escalated.is_some_and(|escalation| self.is_in(&escalation.group))
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.principal.as_ref().is_some_and(|principal| principal.answers_to(name))
+    }
+
+    /// What connects them with the request so closely that they must not decide on it.
+    fn interest(&self, held: &HeldRequest) -> Option<Interest> {
+        let principal = &held.principal;
+        if self.is_called(&principal.id()) || self.is_called(&principal.subject) {
+            return Some(Interest::Asked);
+        }
+        if principal.aliases.iter().any(|alias| self.is_called(alias)) {
+            return Some(Interest::Asked);
+        }
+        let named = |claim: &str| principal.claims.get(claim).is_some_and(|names| listed(names).any(|name| self.is_called(name)));
+        SPONSOR_CLAIMS.into_iter().find(|claim| named(claim)).map(Interest::Sponsors)
+    }
+}
+
+/// Claims of a machine's token that name the people who answer for it; a machine key has who made it. Separated by commas
+/// or spaces.
+const SPONSOR_CLAIMS: [&str; 5] = ["sponsor", "sponsors", "owner", "owners", "created_by"];
+
+fn listed(names: &str) -> impl Iterator<Item = &str> {
+    names.split([',', ' ']).filter(|name| !name.is_empty())
+}
+
+/// Why somebody must not decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// They asked for it.
+    Asked,
+    /// The asking machine's token names them, in this claim.
+    Sponsors(&'static str),
 }
 
 /// Why a decision is not accepted.
@@ -176,6 +227,19 @@ pub enum Refused {
     /// It is the reviewer's own.
     #[error("nobody decides on their own request: {0} asked for it")]
     Own(String),
+    /// The reviewer answers for the machine that asks.
+    #[error("nobody decides on the requests of a machine that they answer for: the claim {claim} of {principal} names {by}")]
+    Sponsor {
+        /// Who.
+        by: String,
+        /// The machine.
+        principal: String,
+        /// The claim.
+        claim: &'static str,
+    },
+    /// They have said so already.
+    #[error("{0} has approved it already; another person must")]
+    Again(String),
     /// They are in none of the groups that are asked.
     #[error("{by} is not in a group that must approve this: {}", .groups.join(", "))]
     NotReviewer {
@@ -214,16 +278,21 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Groups that have not approved yet.
+    /// Groups of which not enough people have approved yet.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
-        missing(&self.held.rule, &self.opinions)
+        self.open_groups().map(|group| group.name.clone()).collect()
     }
-}
 
-fn missing(rule: &ApprovalRule, opinions: &[Opinion]) -> Vec<String> {
-    let approved = |group: &String| opinions.iter().any(|opinion| opinion.groups.contains(group));
-    rule.reviewers.iter().filter(|group| !approved(group)).cloned().collect()
+    /// How many people have approved for a group.
+    #[must_use]
+    pub fn approvals_of(&self, group: &str) -> usize {
+        self.opinions.iter().filter(|opinion| opinion.groups.iter().any(|name| name == group)).count()
+    }
+
+    fn open_groups(&self) -> impl Iterator<Item = &ReviewGroup> {
+        self.held.rule.groups.iter().filter(|group| self.approvals_of(&group.name) < group.quorum.max(1) as usize)
+    }
 }
 
 struct Waiting {
@@ -275,17 +344,21 @@ impl Inner {
     }
 }
 
+/// Whether a reviewer may still decide, as far as it can be told without a token of theirs.
+pub type Counts = Box<dyn Fn(&Principal) -> bool + Send + Sync>;
+
 /// All requests that wait.
 pub struct ApprovalBoard {
     held_max: usize,
+    counts: Counts,
     inner: Mutex<Inner>,
 }
 
 impl ApprovalBoard {
     /// An empty board for at most `held_max` requests.
     #[must_use]
-    pub fn new(held_max: usize) -> Arc<Self> {
-        Arc::new(Self { held_max, inner: Mutex::default() })
+    pub fn new(held_max: usize, counts: Counts) -> Arc<Self> {
+        Arc::new(Self { held_max, counts, inner: Mutex::default() })
     }
 
     /// Puts a request on the board for at most `timeout`.
@@ -298,6 +371,7 @@ impl ApprovalBoard {
             return Err(BoardFull(self.held_max));
         }
         let id = inner.free_id();
+        let timeout = held.rule.expires.map_or(timeout, |expires| expires.min(timeout));
         let expires = held.submitted.after(timeout);
         let pending = Pending { id, held: Arc::new(held), expires, opinions: Vec::new() };
         let (answer, outcome) = oneshot::channel();
@@ -338,13 +412,14 @@ impl ApprovalBoard {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn may_decide(&self, id: ApprovalId, reviewer: &Reviewer) -> Result<Pending, Refused> {
+    pub fn may_decide(&self, id: ApprovalId, reviewer: &Reviewer, now: Timestamp) -> Result<Pending, Refused> {
         let pending = self.get(id)?;
-        allowed(&pending, reviewer)?;
+        allowed(&pending, reviewer, now)?;
         Ok(pending)
     }
 
-    /// Approves for every group that the reviewer speaks for. The request runs when no group is missing.
+    /// Approves for every group that the reviewer speaks for. The request runs when no group is missing. Those who have lost
+    /// the right since they approved do not count.
     ///
     /// # Errors
     /// [`Refused`]: nothing changed.
@@ -357,8 +432,12 @@ impl ApprovalBoard {
     ) -> Result<Progress, Refused> {
         let mut inner = self.inner.lock();
         let Some(waiting) = inner.waiting.get_mut(&id) else { return Err(inner.refuse(id)) };
-        let groups = allowed(&waiting.pending, reviewer)?;
-        waiting.pending.opinions.push(Opinion { by: reviewer.id.clone(), groups, reason, at: now });
+        waiting.pending.opinions.retain(|opinion| opinion.principal.as_ref().is_none_or(|principal| (self.counts)(principal)));
+        if waiting.pending.opinions.iter().any(|opinion| opinion.by == reviewer.id) {
+            return Err(Refused::Again(reviewer.id.clone()));
+        }
+        let groups = allowed(&waiting.pending, reviewer, now)?;
+        waiting.pending.opinions.push(Opinion::of(reviewer, groups, reason, now));
         let missing = waiting.pending.missing();
         if !missing.is_empty() {
             return Ok(Progress { approved: false, missing });
@@ -366,7 +445,10 @@ impl ApprovalBoard {
         let by = join(&waiting.pending.opinions, |opinion| Some(opinion.by.as_str()));
         let Some(waiting) = inner.settle(id, ApprovalStep::Approved, Some(by), now) else { return Err(inner.refuse(id)) };
         let held = &waiting.pending.held;
-        let approval = Approval { policy_version: Arc::clone(&held.policy_version), reviewers: held.rule.reviewers.clone() };
+        let approval = Approval {
+            policy_version: Arc::clone(&held.policy_version),
+            reviewers: held.rule.names().map(str::to_owned).collect(),
+        };
         // Nobody listens: the session ended in this moment, and the request with it.
         let _ = waiting.answer.send(Outcome::Approved { approval, by: waiting.pending.opinions });
         Ok(Progress { approved: true, missing })
@@ -379,11 +461,11 @@ impl ApprovalBoard {
     pub fn deny(&self, id: ApprovalId, reviewer: &Reviewer, reason: Option<String>, now: Timestamp) -> Result<(), Refused> {
         let mut inner = self.inner.lock();
         let Some(waiting) = inner.waiting.get(&id) else { return Err(inner.refuse(id)) };
-        let groups = allowed(&waiting.pending, reviewer)?;
+        let groups = allowed(&waiting.pending, reviewer, now)?;
         let Some(waiting) = inner.settle(id, ApprovalStep::Denied, Some(reviewer.id.clone()), now) else {
             return Err(inner.refuse(id));
         };
-        let _ = waiting.answer.send(Outcome::Denied(Opinion { by: reviewer.id.clone(), groups, reason, at: now }));
+        let _ = waiting.answer.send(Outcome::Denied(Opinion::of(reviewer, groups, reason, now)));
         Ok(())
     }
 
@@ -400,15 +482,20 @@ impl fmt::Debug for ApprovalBoard {
 }
 
 /// The groups for which this reviewer may speak and which have not approved yet.
-fn allowed(pending: &Pending, reviewer: &Reviewer) -> Result<Vec<String>, Refused> {
-    let own = pending.held.principal.id();
-    if own == reviewer.id {
-        return Err(Refused::Own(own));
+fn allowed(pending: &Pending, reviewer: &Reviewer, now: Timestamp) -> Result<Vec<String>, Refused> {
+    let held = &pending.held;
+    match reviewer.interest(held) {
+        Some(Interest::Asked) => return Err(Refused::Own(held.principal.id())),
+        Some(Interest::Sponsors(claim)) => {
+            return Err(Refused::Sponsor { by: reviewer.id.clone(), principal: held.principal.id(), claim });
+        }
+        None => {}
     }
-    let missing = pending.missing();
-    let groups: Vec<_> = missing.iter().filter(|group| reviewer.speaks_for(group)).cloned().collect();
+    let waited = Duration::from_micros(now.micros_since(held.submitted));
+    let groups: Vec<_> =
+        pending.open_groups().filter(|group| reviewer.speaks_for(group, waited)).map(|group| group.name.clone()).collect();
     if groups.is_empty() {
-        return Err(Refused::NotReviewer { by: reviewer.id.clone(), groups: missing });
+        return Err(Refused::NotReviewer { by: reviewer.id.clone(), groups: pending.missing() });
     }
     Ok(groups)
 }

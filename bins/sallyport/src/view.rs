@@ -5,6 +5,7 @@ use crate::approvals::Pending;
 use crate::config::units::show_time;
 use audit_store::{SessionSummary, StoredEntry};
 use base64::Engine;
+use proxy_core::pipeline::ReviewGroup;
 use proxy_core::{Facts, Parameter, Principal, Target, ValueFormat};
 use serde_json::{Map, Value, json};
 
@@ -139,11 +140,25 @@ pub fn pending(pending: &Pending) -> Value {
         "asks": held.rule.what,
         "policies": held.rule.policies,
         "policy_version": held.policy_version,
-        "reviewers": held.rule.reviewers,
+        "reviewers": held.rule.names().collect::<Vec<_>>(),
+        "groups": held.rule.groups.iter().map(|group| review_group(pending, group)).collect::<Vec<_>>(),
         "missing": pending.missing(),
         "approvals": pending.opinions,
         "submitted": show_time(held.submitted),
         "expires": show_time(pending.expires),
+    })
+}
+
+/// A group that is asked: how far it is, and who may speak for it later.
+fn review_group(pending: &Pending, group: &ReviewGroup) -> Value {
+    let escalation = group.escalation.as_ref().map(
+        |escalation| json!({ "group": escalation.group, "from": show_time(pending.held.submitted.after(escalation.after)) }),
+    );
+    json!({
+        "name": group.name,
+        "quorum": group.quorum,
+        "approvals": pending.approvals_of(&group.name),
+        "escalation": escalation,
     })
 }
 

@@ -451,7 +451,11 @@ impl StoredKey {
             credential_id: Some(format!("{KEY_ISSUER}:{}", self.id)),
             aliases: vec![self.login()],
             roles: self.roles.clone(),
-            claims: BTreeMap::from([("key_id".to_owned(), self.id.clone())]),
+            claims: BTreeMap::from([
+                ("key_id".to_owned(), self.id.clone()),
+                // Who made it answers for it, and does not approve what it asks for.
+                ("created_by".to_owned(), self.created_by.clone()),
+            ]),
             expires: self.expires,
         }
     }

@@ -133,9 +133,8 @@ fn quorum(value: &str) -> Result<u32, Wrong> {
 }
 
 fn escalation(value: &str) -> Result<Escalation, Wrong> {
-    let odd = || -> Wrong {
-        ("@escalate does not say to which group, and when".into(), "write @escalate(\"GROUP after 5m\")".into())
-    };
+    let odd =
+        || -> Wrong { ("@escalate does not say to which group, and when".into(), "write @escalate(\"GROUP after 5m\")".into()) };
     let (group, after) = value.rsplit_once(" after ").ok_or_else(odd)?;
     let group = group.trim().to_owned();
     if group.is_empty() || group.contains(',') {

@@ -16,6 +16,7 @@
 //! A decision is a function of the principal, the target, the request, the session's earlier requests, the
 //! policy set, the mask rules, the catalogue, the approval and the hour. No other clock, no randomness.
 
+mod approval;
 mod cache;
 pub mod catalog_source;
 mod changes;
@@ -37,6 +38,7 @@ pub mod sql;
 pub mod starter;
 mod verdict;
 
+pub use approval::ApprovalTerms;
 pub use catalog_source::{CatalogSource, NoCatalog};
 pub use engine::{Activation, PolicyEngine};
 pub use explain::Explanation;

@@ -1,6 +1,6 @@
 //! A set of policies: loaded from a folder, validated, digested, compared with the one before.
 
-use crate::approval::{ApprovalTerms, Annotations};
+use crate::approval::{Annotations, ApprovalTerms};
 use crate::limits::{POLICIES_MAX, POLICY_FILE_MAX};
 use crate::problem::{LoadError, Problem, ProblemKind, line_and_column};
 use crate::reads::Reads;

@@ -5,7 +5,7 @@ mod common;
 use common::{Caller, NOW, denial, on_table, service, session, set, target, word};
 use masking::MaskRules;
 use policy::{NoCatalog, PolicyEngine, starter};
-use proxy_core::pipeline::{Approval, ApprovalRule, SessionFacts};
+use proxy_core::pipeline::{Approval, ApprovalRule, ReviewGroup, SessionFacts};
 use proxy_core::{Facts, Object, ObjectKind, Operation, Principal, PrincipalKind, RequestKind, Statement, Timestamp, Verdict};
 use std::sync::Arc;
 
@@ -71,7 +71,8 @@ fn it_is_held_when_only_approval_policies_forbid() {
     let decision = caller.facts(vec![on_table("update", "orders", Some(true)), on_table("select", "orders", None)]);
     let expected = ApprovalRule {
         policies: vec!["hold".into()],
-        reviewers: vec!["dba".into(), "security".into()],
+        groups: ["dba", "security"].map(|name| ReviewGroup { name: name.into(), quorum: 1, escalation: None }).into(),
+        expires: None,
         what: "update on table public.orders".into(),
     };
     assert_eq!(decision.verdict, Verdict::Hold(expected));

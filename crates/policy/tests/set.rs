@@ -60,7 +60,7 @@ fn approval_and_context_approved_go_together() {
     let holds =
         "@approval(\"dba, security\")\nforbid (principal, action == Action::\"ddl\", resource) unless { context.approved };";
     let set = parse(holds).expect("it loads");
-    assert_eq!(set.policies()[0].approval, ["dba", "security"]);
+    assert_eq!(set.policies()[0].approval.as_ref().unwrap().groups, ["dba", "security"]);
     for text in [
         "@approval(\"dba\")\nforbid (principal, action == Action::\"ddl\", resource);",
         "forbid (principal, action == Action::\"ddl\", resource) unless { context.approved };",

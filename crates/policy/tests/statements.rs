@@ -230,7 +230,7 @@ fn a_held_statement_runs_once_approved_and_may_be_prepared() {
     let request = caller.request(RequestKind::Query, Statement::Sql("UPDATE orders SET total = 1 WHERE id = 2".into()));
     let held = caller.decide(&request, None);
     let Verdict::Hold(rule) = &held.verdict else { panic!("{:?}", held.verdict) };
-    assert_eq!((rule.reviewers.clone(), &*rule.what), (vec!["dba".to_owned()], "update on table public.orders"));
+    assert_eq!((rule.names().collect::<Vec<_>>(), &*rule.what), (vec!["dba"], "update on table public.orders"));
     let approval = Approval { policy_version: held.policy_version.clone(), reviewers: vec!["dba".into()] };
     assert_eq!(word(&caller.decide(&request, Some(&approval))), "allow");
     assert_eq!(word(&caller.decide(&request, None)), "hold", "an approval is for one request");

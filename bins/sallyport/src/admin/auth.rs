@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 use proxy_core::{Principal, SecretBytes};
 use proxy_io::clock::now;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 /// Longest token that is looked at, in bytes: Entra's with many groups are a few thousand.
 const TOKEN_MAX: usize = 16 << 10;
@@ -84,11 +85,13 @@ impl Caller {
     /// The caller as a reviewer.
     #[must_use]
     pub fn reviewer(&self) -> Reviewer {
-        let groups = match self {
-            Self::Local(_) => Groups::All,
-            Self::Remote(principal) => Groups::These(principal.roles.iter().cloned().collect()),
+        let (groups, principal) = match self {
+            Self::Local(_) => (Groups::All, None),
+            Self::Remote(principal) => {
+                (Groups::These(principal.roles.iter().cloned().collect()), Some(Arc::new((**principal).clone())))
+            }
         };
-        Reviewer { id: self.id(), groups }
+        Reviewer { id: self.id(), principal, groups }
     }
 }
 

@@ -64,7 +64,8 @@ impl From<Refused> for ApiError {
         match refused {
             Refused::Unknown(_) => Self::NotFound(text),
             Refused::Settled { .. } => Self::Conflict(text),
-            Refused::Own(_) | Refused::NotReviewer { .. } => Self::Forbidden(text),
+            Refused::Own(_) | Refused::Sponsor { .. } | Refused::NotReviewer { .. } => Self::Forbidden(text),
+            Refused::Again(_) => Self::Conflict(text),
         }
     }
 }

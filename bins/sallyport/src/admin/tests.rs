@@ -6,7 +6,7 @@ use crate::metrics::{Metrics, family};
 use audit_store::{AuditStore, EntryFilter};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use proxy_core::pipeline::ApprovalRule;
+use proxy_core::pipeline::{ApprovalRule, ReviewGroup};
 use proxy_core::record::{ApprovalStep, Entry, Event, RecordedVerdict, RequestRecord, SessionStarted};
 use proxy_core::{Ledger, Principal, PrincipalKind, RequestId, RequestKind, SessionId, Store, StoreError, Target, Timestamp};
 use proxy_io::HeldRequest;
@@ -129,7 +129,7 @@ impl Gateway {
             payload_keys: Box::new(|_, _| Box::pin(async { Err("there are none".to_owned()) })),
             readings: super::Readings::default(),
             live: Arc::clone(&live) as Arc<dyn LiveSessions>,
-            approvals: ApprovalBoard::new(10),
+            approvals: ApprovalBoard::new(10, Box::new(|_| true)),
             keys,
             revocations,
             log,
@@ -164,7 +164,12 @@ impl Gateway {
             parameters: vec![],
             digest: "ab".into(),
             facts: Arc::default(),
-            rule: ApprovalRule { policies: vec!["hold".into()], reviewers: vec!["dba".into()], what: "delete".into() },
+            rule: ApprovalRule {
+                policies: vec!["hold".into()],
+                groups: vec![ReviewGroup { name: "dba".into(), quorum: 1, escalation: None }],
+                expires: None,
+                what: "delete".into(),
+            },
             policy_version: "v1".into(),
             submitted: proxy_io::clock::now(),
         };

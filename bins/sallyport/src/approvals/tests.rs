@@ -1,6 +1,7 @@
 use super::*;
 use bytes::Bytes;
-use proxy_core::{Principal, PrincipalKind, RequestId, SessionId, Target};
+use proxy_core::pipeline::{ApprovalRule, Escalation};
+use proxy_core::{PrincipalKind, RequestId, SessionId, Target};
 
 fn held(groups: &[&str]) -> HeldRequest {
     let principal = Principal {
@@ -25,7 +26,8 @@ fn held(groups: &[&str]) -> HeldRequest {
     };
     let rule = ApprovalRule {
         policies: vec!["hold-updates".into()],
-        reviewers: groups.iter().map(ToString::to_string).collect(),
+        groups: groups.iter().map(|name| ReviewGroup { name: name.to_string(), quorum: 1, escalation: None }).collect(),
+        expires: None,
         what: "update on table public.orders".into(),
     };
     HeldRequest {
@@ -43,8 +45,29 @@ fn held(groups: &[&str]) -> HeldRequest {
     }
 }
 
+fn person(id: &str, groups: &[&str]) -> Principal {
+    let (issuer, subject) = id.split_once('/').unwrap();
+    Principal {
+        kind: PrincipalKind::Human,
+        issuer: issuer.into(),
+        subject: subject.into(),
+        tenant: None,
+        application: None,
+        credential_id: None,
+        aliases: vec![format!("{subject}@example.com")],
+        roles: groups.iter().map(ToString::to_string).collect(),
+        claims: BTreeMap::new(),
+        expires: None,
+    }
+}
+
 fn reviewer(id: &str, groups: &[&str]) -> Reviewer {
-    Reviewer { id: id.into(), groups: Groups::These(groups.iter().map(ToString::to_string).collect()) }
+    let principal = Some(Arc::new(person(id, groups)));
+    Reviewer { id: id.into(), principal, groups: Groups::These(groups.iter().map(ToString::to_string).collect()) }
+}
+
+fn board(held_max: usize) -> Arc<ApprovalBoard> {
+    ApprovalBoard::new(held_max, Box::new(|_| true))
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -56,7 +79,7 @@ fn submit(board: &Arc<ApprovalBoard>, groups: &[&str]) -> Ticket {
 
 #[tokio::test]
 async fn an_approval_reaches_the_session_with_its_policy_version() {
-    let board = ApprovalBoard::new(10);
+    let board = board(10);
     let ticket = submit(&board, &["dba"]);
     assert_eq!(board.list()[0].expires, Timestamp::from_seconds(160));
     let progress = board.approve(ticket.id(), &reviewer("entra/ann", &["dba"]), Some("ticket 7".into()), NOW).unwrap();
@@ -74,7 +97,7 @@ async fn an_approval_reaches_the_session_with_its_policy_version() {
 
 #[tokio::test]
 async fn every_group_must_approve() {
-    let board = ApprovalBoard::new(10);
+    let board = board(10);
     let ticket = submit(&board, &["dba", "security"]);
     let first = board.approve(ticket.id(), &reviewer("a/ann", &["dba", "other"]), None, NOW).unwrap();
     assert_eq!(first, Progress { approved: false, missing: vec!["security".into()] });
@@ -86,17 +109,17 @@ async fn every_group_must_approve() {
 
 #[tokio::test]
 async fn nobody_decides_on_their_own_request_and_strangers_do_not_decide() {
-    let board = ApprovalBoard::new(10);
+    let board = board(10);
     let ticket = submit(&board, &["dba"]);
     let own = reviewer("dev/ci", &["dba"]);
     assert_eq!(board.approve(ticket.id(), &own, None, NOW), Err(Refused::Own("dev/ci".into())));
     assert_eq!(board.deny(ticket.id(), &own, None, NOW), Err(Refused::Own("dev/ci".into())));
-    assert!(matches!(board.may_decide(ticket.id(), &own), Err(Refused::Own(_))));
+    assert!(matches!(board.may_decide(ticket.id(), &own, NOW), Err(Refused::Own(_))));
     let stranger = reviewer("a/ann", &["marketing"]);
     assert!(matches!(board.approve(ticket.id(), &stranger, None, NOW), Err(Refused::NotReviewer { .. })));
     assert!(matches!(board.deny(ticket.id(), &stranger, None, NOW), Err(Refused::NotReviewer { .. })));
     assert_eq!(board.len(), 1);
-    let local = Reviewer { id: "local:root".into(), groups: Groups::All };
+    let local = Reviewer { id: "local:root".into(), principal: None, groups: Groups::All };
     board.deny(ticket.id(), &local, Some("no".into()), NOW).unwrap();
     let outcome = ticket.outcome().await;
     assert_eq!(
@@ -107,7 +130,7 @@ async fn nobody_decides_on_their_own_request_and_strangers_do_not_decide() {
 
 #[tokio::test]
 async fn a_dropped_ticket_withdraws_and_a_full_board_refuses() {
-    let board = ApprovalBoard::new(1);
+    let board = board(1);
     let ticket = submit(&board, &["dba"]);
     let id = ticket.id();
     assert_eq!(board.submit(held(&["dba"]), MINUTE).unwrap_err(), BoardFull(1));
@@ -125,7 +148,7 @@ async fn a_dropped_ticket_withdraws_and_a_full_board_refuses() {
 
 #[tokio::test]
 async fn nobody_in_time_is_expired() {
-    let board = ApprovalBoard::new(10);
+    let board = board(10);
     let ticket = board.submit(held(&["dba"]), Duration::from_millis(10)).unwrap();
     let id = ticket.id();
     assert_eq!(ticket.outcome().await, Outcome::Expired);
@@ -136,7 +159,7 @@ async fn nobody_in_time_is_expired() {
 fn many_reviewers_and_a_timeout_at_once_give_one_outcome() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for round in 0..200 {
-        let board = ApprovalBoard::new(10);
+        let board = board(10);
         let ticket = board.submit(held(&["dba"]), Duration::from_micros(round * 5)).unwrap();
         let id = ticket.id();
         let deciders: Vec<_> = (0..4)
@@ -162,11 +185,101 @@ fn many_reviewers_and_a_timeout_at_once_give_one_outcome() {
 
 #[test]
 fn ids_can_be_typed() {
-    let board = ApprovalBoard::new(10);
+    let board = board(10);
     let id = board.inner.lock().free_id();
     assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
     assert_eq!("OIL234".parse::<ApprovalId>().unwrap().to_string(), "011234");
     for bad in ["", "12345", "1234567", "12345u", "1234 6"] {
         assert_eq!(bad.parse::<ApprovalId>(), Err(InvalidApprovalId), "{bad}");
     }
+}
+
+#[tokio::test]
+async fn a_quorum_needs_different_people() {
+    let board = board(10);
+    let mut held = held(&["dba"]);
+    held.rule.groups[0].quorum = 2;
+    let ticket = board.submit(held, MINUTE).unwrap();
+    let ann = reviewer("a/ann", &["dba"]);
+    let first = board.approve(ticket.id(), &ann, None, NOW).unwrap();
+    assert_eq!(first, Progress { approved: false, missing: vec!["dba".into()] });
+    assert_eq!(board.get(ticket.id()).unwrap().approvals_of("dba"), 1);
+    assert_eq!(board.approve(ticket.id(), &ann, None, NOW), Err(Refused::Again("a/ann".into())));
+    assert!(board.approve(ticket.id(), &reviewer("a/bob", &["dba"]), None, NOW).unwrap().approved);
+    assert_eq!(ticket.outcome().await.by().as_deref(), Some("a/ann, a/bob"));
+}
+
+#[tokio::test]
+async fn who_lost_the_right_before_the_decision_does_not_count() {
+    let gone = Arc::new(Mutex::new(false));
+    let board = ApprovalBoard::new(10, {
+        let gone = Arc::clone(&gone);
+        Box::new(move |reviewer| reviewer.subject != "ann" || !*gone.lock())
+    });
+    let mut held = held(&["dba"]);
+    held.rule.groups[0].quorum = 2;
+    let ticket = board.submit(held, MINUTE).unwrap();
+    board.approve(ticket.id(), &reviewer("a/ann", &["dba"]), None, NOW).unwrap();
+    *gone.lock() = true;
+    let second = board.approve(ticket.id(), &reviewer("a/bob", &["dba"]), None, NOW).unwrap();
+    assert!(!second.approved, "of the two, one counts");
+    assert!(board.approve(ticket.id(), &reviewer("a/eve", &["dba"]), None, NOW).unwrap().approved);
+    assert_eq!(ticket.outcome().await.by().as_deref(), Some("a/bob, a/eve"));
+}
+
+#[tokio::test]
+async fn a_second_group_speaks_for_the_first_once_it_has_waited_long_enough() {
+    let board = board(10);
+    let mut held = held(&["dba"]);
+    held.submitted = NOW;
+    held.rule.groups[0].escalation = Some(Escalation { group: "leads".into(), after: Duration::from_secs(30) });
+    let ticket = board.submit(held, MINUTE).unwrap();
+    let lead = reviewer("a/lee", &["leads"]);
+    let early = board.approve(ticket.id(), &lead, None, NOW.after(Duration::from_secs(29))).unwrap_err();
+    assert!(matches!(early, Refused::NotReviewer { .. }), "{early}");
+    let late = NOW.after(Duration::from_secs(30));
+    let stranger = board.approve(ticket.id(), &reviewer("a/sue", &["sales"]), None, late).unwrap_err();
+    assert!(matches!(stranger, Refused::NotReviewer { .. }), "{stranger}");
+    assert!(board.approve(ticket.id(), &lead, None, late).unwrap().approved);
+}
+
+#[tokio::test]
+async fn the_shorter_of_both_waits_counts() {
+    let board = board(10);
+    let mut held = held(&["dba"]);
+    held.rule.expires = Some(Duration::from_millis(20));
+    let ticket = board.submit(held.clone(), MINUTE).unwrap();
+    assert_eq!(ticket.expires(), Timestamp::from_seconds(100).after(Duration::from_millis(20)));
+    assert_eq!(ticket.outcome().await.step(), ApprovalStep::Expired);
+    held.rule.expires = Some(MINUTE * 10);
+    assert_eq!(board.submit(held, MINUTE).unwrap().expires(), Timestamp::from_seconds(160));
+}
+
+#[tokio::test]
+async fn nobody_decides_on_what_they_answer_for_under_any_of_their_names() {
+    let board = board(10);
+    let ann = reviewer("a/ann", &["dba"]);
+    for (claim, names) in [
+        ("sponsor", "ann@example.com"),
+        ("sponsors", "bob@example.com, ann@example.com"),
+        ("owner", "ann"),
+        ("owners", "x ann"),
+        ("created_by", "a/ann"),
+    ] {
+        let mut held = held(&["dba"]);
+        Arc::make_mut(&mut held.principal).claims.insert(claim.into(), names.into());
+        let ticket = board.submit(held, MINUTE).unwrap();
+        let refused = board.approve(ticket.id(), &ann, None, NOW).unwrap_err();
+        assert_eq!(refused, Refused::Sponsor { by: "a/ann".into(), principal: "dev/ci".into(), claim }, "{names}");
+        assert_eq!(board.deny(ticket.id(), &ann, None, NOW).unwrap_err(), refused);
+        assert!(
+            board.approve(ticket.id(), &reviewer("a/annabel", &["dba"]), None, NOW).unwrap().approved,
+            "not a part of a name"
+        );
+    }
+    // The same person, asking under another identity.
+    let mut held = held(&["dba"]);
+    Arc::make_mut(&mut held.principal).aliases = vec!["ann@example.com".into()];
+    let ticket = board.submit(held, MINUTE).unwrap();
+    assert_eq!(board.approve(ticket.id(), &ann, None, NOW), Err(Refused::Own("dev/ci".into())));
 }

@@ -99,7 +99,7 @@ async fn show(client: &Client, id: &str, output: &Output) -> Result<(), Failure>
         ("asks for", text(&value, "asks").to_owned()),
         ("would do", joined(&value, "operations")),
         ("policies", format!("{}  (set {})", joined(&value, "policies"), text(&value, "policy_version"))),
-        ("must approve", joined(&value, "reviewers")),
+        ("must approve", groups(&value)),
         ("still missing", joined(&value, "missing")),
         ("waiting since", text(&value, "submitted").to_owned()),
         ("expires in", remaining(&value)),
@@ -142,6 +142,18 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 
 fn joined(value: &Value, name: &str) -> String {
     value[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// `dba (1 of 2; leads as well from 2026-11-28T12:05:00Z), security (0 of 1)`
+fn groups(value: &Value) -> String {
+    let group = |group: &Value| {
+        let escalation = match group["escalation"]["group"].as_str() {
+            Some(second) => format!("; {second} as well from {}", text(&group["escalation"], "from")),
+            None => String::new(),
+        };
+        format!("{} ({} of {}{escalation})", text(group, "name"), group["approvals"], group["quorum"])
+    };
+    value["groups"].as_array().into_iter().flatten().map(group).collect::<Vec<_>>().join(", ")
 }
 
 fn remaining(value: &Value) -> String {

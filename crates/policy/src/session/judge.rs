@@ -200,7 +200,8 @@ impl Decider {
 
 /// Whether `approval` is what `rule` asks for: from all the groups, and under the same policy set.
 fn satisfies(approval: &Approval, rule: &ApprovalRule, decision: &Decision) -> bool {
-    approval.policy_version == decision.policy_version && rule.names().all(|name| approval.reviewers.iter().any(|group| group == name))
+    approval.policy_version == decision.policy_version
+        && rule.names().all(|name| approval.reviewers.iter().any(|group| group == name))
 }
 
 fn refused(what: impl Into<String>, remedy: &str) -> Judgement {

@@ -384,7 +384,10 @@ impl Driver {
         let HoldOutcome { step, by, reason } = outcome;
         if step == ApprovalStep::Approved {
             let Verdict::Hold(rule) = &decision.verdict else { return };
-            let approval = Approval { policy_version: decision.policy_version.clone(), reviewers: rule.names().map(str::to_owned).collect() };
+            let approval = Approval {
+                policy_version: decision.policy_version.clone(),
+                reviewers: rule.names().map(str::to_owned).collect(),
+            };
             let again = self.authorizer.as_mut().map(|authorizer| authorizer.decide(now, &request, Some(&approval)));
             if let Some(Ok(again)) = again
                 && again.verdict == Verdict::Allow

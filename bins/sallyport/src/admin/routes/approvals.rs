@@ -56,7 +56,7 @@ pub(super) async fn approve(
 ) -> Result<Json<Value>, ApiError> {
     let caller = require(&state, &peer, &headers, &[Role::Reviewer]).await?;
     let (id, reason) = (parse(&id)?, reason(body)?);
-    let pending = state.approvals.may_decide(id, &caller.reviewer())?;
+    let pending = state.approvals.may_decide(id, &caller.reviewer(), now())?;
     record(&state, &caller, &pending, "request approved", reason.as_deref()).await?;
     let progress = state.approvals.approve(id, &caller.reviewer(), reason, now())?;
     Ok(Json(json!({ "id": id, "approved": progress.approved, "missing": progress.missing })))
@@ -72,7 +72,7 @@ pub(super) async fn deny(
 ) -> Result<Json<Value>, ApiError> {
     let caller = require(&state, &peer, &headers, &[Role::Reviewer]).await?;
     let (id, reason) = (parse(&id)?, reason(body)?);
-    let pending = state.approvals.may_decide(id, &caller.reviewer())?;
+    let pending = state.approvals.may_decide(id, &caller.reviewer(), now())?;
     record(&state, &caller, &pending, "request denied", reason.as_deref()).await?;
     state.approvals.deny(id, &caller.reviewer(), reason, now())?;
     Ok(Json(json!({ "id": id, "denied": true })))
