@@ -1,0 +1,220 @@
+"""Held statements and the people who decide: who may, how many, how long, and what the log says of it.
+
+Needs ROOT (the repository), SCRATCH (an empty folder) and SALLYPORT (the program). Arguments: names of behaviours, none: all.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import ssl
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(os.environ["ROOT"])
+sys.path.insert(0, str(ROOT / "tests/clients/lib"))
+
+import psycopg
+from scratch import PG, SCRATCH, call, direct, gateway, until
+from suite import behaviour, run, same
+
+
+@contextlib.contextmanager
+def approving(name):
+    """A gateway with policies of both folders."""
+    folder = SCRATCH / f"{name}-policies"
+    shutil.copytree(ROOT / "tests/policies", folder)
+    shutil.copy(ROOT / "tests/approvals/policies.cedar", folder / "approvals.cedar")
+    with gateway(name, POLICIES=str(folder)) as g:
+        yield g
+
+
+def ask(g, token, method, path, body=None):
+    """Asks the API as whoever has that token: the status, and the answer."""
+    url = f"https://localhost:{g.known['GW_ADMIN_PORT']}/api/v1/{path}"
+    request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {token}"})
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=g.known["GW_CA"])) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+class Reviewer:
+    """Somebody with a token for the API."""
+
+    def __init__(self, g, name, *groups, more=()):
+        self.g = g
+        roles = [part for group in groups for part in ("--role", group)]
+        self.token = g.token(name, "reviewer", *roles, "--kind", "human", *more)
+
+    def waiting(self):
+        return ask(self.g, self.token, "GET", "approvals")[1]["approvals"]
+
+    def approve(self, one, reason=None):
+        return ask(self.g, self.token, "POST", f"approvals/{one['id']}/approve", {"reason": reason})
+
+    def deny(self, one, reason=None):
+        return ask(self.g, self.token, "POST", f"approvals/{one['id']}/deny", {"reason": reason})
+
+
+class Held:
+    """A statement that waits, on a connection of its own."""
+
+    def __init__(self, g, reviewer, statement, parameters=None, token=None, user="fault"):
+        self.c = g.connect(token=token, user=user)
+        self.status = self.error = None
+        known = {one["id"] for one in reviewer.waiting()}
+
+        def work():
+            try:
+                self.status = self.c.execute(statement, parameters).statusmessage
+            except psycopg.Error as error:
+                self.error = error
+
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+        self.request = until("it waits", lambda: [one for one in reviewer.waiting() if one["id"] not in known])[0]
+
+    def ended(self):
+        self.thread.join(15)
+        assert not self.thread.is_alive(), "it still waits"
+        return self.status, self.error and self.error.sqlstate
+
+
+def customer():
+    with direct() as d:
+        return d.execute("INSERT INTO customers (name, email) VALUES ('held', 'held@example.com') RETURNING id").fetchone()[0]
+
+
+def count(number):
+    with direct() as d:
+        return d.execute("SELECT count(*) FROM customers WHERE id = %s", (number,)).fetchone()[0]
+
+
+def steps(g, request):
+    """What the log says of a request: each step, by whom, with its digest."""
+    lines = g.cli("audit", "tail", "--session", request["session"], "--json", "-n", "1000").splitlines()
+    found = [entry for entry in map(json.loads, lines) if entry["event"] == "approval" and entry["request"] == request["request"]]
+    return [(entry["step"], entry.get("by")) for entry in found], {entry["digest"] for entry in found}
+
+
+@behaviour
+def two_people_of_a_group_and_never_one_twice():
+    with approving("quorum") as g:
+        ann, bob = Reviewer(g, "ann", "keeper"), Reviewer(g, "bob", "keeper")
+        number = customer()
+        held = Held(g, ann, "DELETE FROM customers WHERE id = %s", (number,))
+        same([(group["name"], group["quorum"], group["approvals"]) for group in held.request["groups"]], [("keeper", 2, 0)])
+        same(ann.approve(held.request, "ticket 7")[1], {"id": held.request["id"], "approved": False, "missing": ["keeper"]})
+        assert "keeper (1 of 2; lead as well from " in g.cli("approvals", "show", held.request["id"])
+        status, said = ann.approve(held.request)
+        same(status, 409)
+        assert "approved it already" in said["error"], said
+        same(count(number), 1)
+        same(bob.approve(held.request)[1]["approved"], True)
+        same(held.ended(), ("DELETE 1", None))
+        same(steps(g, held.request), ([("requested", None), ("approved", "dev/ann, dev/bob")], {held.request["digest"]}))
+
+
+@behaviour
+def of_two_groups_each_and_one_word_denies():
+    with approving("groups") as g:
+        ann, cleo, stranger = Reviewer(g, "ann", "keeper"), Reviewer(g, "cleo", "controller"), Reviewer(g, "sue", "sales")
+        number = customer()
+        held = Held(g, ann, "UPDATE customers SET name = 'x' WHERE id = %s", (number,))
+        same(stranger.approve(held.request)[0], 403)
+        same(stranger.deny(held.request)[0], 403)
+        same(ann.approve(held.request)[1]["missing"], ["controller"])
+        same(cleo.deny(held.request, "not today")[0], 200)
+        same(held.ended(), (None, "42501"))
+        assert "denied by dev/cleo: not today" in str(held.error), held.error
+        # The session goes on.
+        same(held.c.execute("SELECT name FROM customers WHERE id = %s", (number,)).fetchone(), ("held",))
+        same(ann.approve(held.request)[0], 409)
+
+
+@behaviour
+def a_lead_speaks_for_the_group_after_a_while():
+    with approving("escalates") as g:
+        ann, lee = Reviewer(g, "ann", "keeper"), Reviewer(g, "lee", "lead")
+        number = customer()
+        held = Held(g, ann, "DELETE FROM customers WHERE id = %s", (number,))
+        ann.approve(held.request)
+        same(lee.approve(held.request)[0], 403)
+        same(until("it has escalated", lambda: lee.approve(held.request)[0] == 200), True)
+        same(held.ended(), ("DELETE 1", None))
+        same(steps(g, held.request)[0][-1], ("approved", "dev/ann, dev/lee"))
+
+
+@behaviour
+def a_policy_lets_it_wait_for_less_than_the_gateway():
+    with approving("expires") as g:
+        ann = Reviewer(g, "ann", "keeper")
+        started = time.monotonic()
+        held = Held(g, ann, "UPDATE orders SET id = id WHERE id = 1")
+        same(held.ended(), (None, "42501"))
+        assert 1.5 < time.monotonic() - started < 8
+        assert "nobody approved it in time" in str(held.error), held.error
+        same(steps(g, held.request)[0], [("requested", None), ("expired", None)])
+        same(held.c.execute("SELECT 1").fetchone(), (1,))
+
+
+@behaviour
+def nobody_decides_on_what_they_ask_own_or_sponsor():
+    with approving("own") as g:
+        ann, bob, eve = (Reviewer(g, name, "keeper", "controller") for name in ("ann", "bob", "eve"))
+        number = customer()
+        # The machine's token names who answers for it.
+        token = g.token("agent", "app", "--claim", "sponsor=ann", "--claim", "owners=bob, carl")
+        held = Held(g, eve, "UPDATE customers SET name = 'x' WHERE id = %s", (number,), token=token, user="agent")
+        for reviewer, claim in ((ann, "sponsor"), (bob, "owners")):
+            for status, said in (reviewer.approve(held.request), reviewer.deny(held.request)):
+                same(status, 403)
+                assert f"the claim {claim} of dev/agent names" in said["error"], said
+        same(eve.approve(held.request)[1]["approved"], True)
+        same(held.ended(), ("UPDATE 1", None))
+        # A person who asks, by a token that could approve as well.
+        token = g.token("eve", "app", "--role", "keeper", "--role", "controller", "--kind", "human")
+        held = Held(g, eve, "UPDATE customers SET name = 'y' WHERE id = %s", (number,), token=token, user="eve")
+        same(eve.approve(held.request)[0], 403)
+        same(ann.approve(held.request)[1]["approved"], True)
+        same(held.ended(), ("UPDATE 1", None))
+        # Whoever made a machine's key.
+        made = json.loads(g.cli("keys", "create", "--subject", "robot", "--role", "app", "--json"))
+        held = Held(g, ann, "UPDATE customers SET name = 'z' WHERE id = %s", (number,), token=made["secret"], user=made["login"])
+        refused = call(os.environ["SALLYPORT"], "-c", g.dir / "sallyport.toml", "approvals", "approve", held.request["id"],
+                       check=False)
+        same(refused, "")
+        same(ann.approve(held.request)[1]["approved"], True)
+        same(held.ended(), ("UPDATE 1", None))
+
+
+@behaviour
+def who_was_locked_out_before_the_decision_does_not_count():
+    with approving("counted") as g:
+        ann, bob, eve = (Reviewer(g, name, "keeper") for name in ("ann", "bob", "eve"))
+        number = customer()
+        held = Held(g, eve, "DELETE FROM customers WHERE id = %s", (number,))
+        same(ann.approve(held.request)[0], 200)
+        g.cli("revocations", "add", "--principal", "dev/ann", "--reason", "left")
+        same(bob.approve(held.request)[1], {"id": held.request["id"], "approved": False, "missing": ["keeper"]})
+        same(count(number), 1)
+        same(eve.approve(held.request)[1]["approved"], True)
+        same(held.ended(), ("DELETE 1", None))
+        same(steps(g, held.request)[0][-1], ("approved", "dev/bob, dev/eve"))
+
+
+if __name__ == "__main__":
+    call(ROOT / "scripts/pg", "start", PG)
+    try:
+        run(lambda function: function())
+    finally:
+        call(ROOT / "scripts/pg", "stop", PG)
