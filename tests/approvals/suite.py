@@ -204,7 +204,7 @@ def who_was_locked_out_before_the_decision_does_not_count():
         number = customer()
         held = Held(g, eve, "DELETE FROM customers WHERE id = %s", (number,))
         same(ann.approve(held.request)[0], 200)
-        g.cli("revocations", "add", "--principal", "dev/ann", "--reason", "left")
+        g.cli("revocations", "create", "--principal", "dev/ann", "--reason", "left")
         same(bob.approve(held.request)[1], {"id": held.request["id"], "approved": False, "missing": ["keeper"]})
         same(count(number), 1)
         same(eve.approve(held.request)[1]["approved"], True)
