@@ -7,22 +7,27 @@
 //! The board keeps nothing on disk. The session that waits records each outcome before anything is forwarded
 //! (`Event::Approval`), and a request cannot outlive its session.
 
+mod standing;
+
 use crate::config::units;
 use aws_lc_rs::rand;
 use parking_lot::Mutex;
 use proxy_core::pipeline::{Approval, ReviewGroup};
 use proxy_core::record::ApprovalStep;
-use proxy_core::{Principal, Timestamp};
+use proxy_core::{Principal, SessionId, Timestamp};
 use proxy_io::HeldRequest;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+pub use standing::{InvalidWidth, Standing, Width};
 use tokio::sync::oneshot;
 
 /// Settled requests that are remembered, so that a reviewer who comes late learns what happened (1,000).
 const SETTLED_MAX: usize = 1_000;
+/// Approvals for more than one request that are in force at once (1,000). The oldest give way.
+const STANDING_MAX: usize = 1_000;
 /// Letters of an id: no `i`, `l`, `o`, `u`, which are misread or make words (Crockford's base 32).
 const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
@@ -71,6 +76,8 @@ pub enum Outcome {
         approval: Approval,
         /// Who, each with their reason.
         by: Vec<Opinion>,
+        /// The earlier approval that covers this request; `None`: it was given for this one.
+        under: Option<(ApprovalId, Width)>,
     },
     /// Somebody refused.
     Denied(Opinion),
@@ -103,7 +110,12 @@ impl Outcome {
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         match self {
-            Self::Approved { by, .. } => Some(join(by, |opinion| opinion.reason.as_deref())).filter(|text| !text.is_empty()),
+            Self::Approved { by, under, .. } => {
+                let why = Some(join(by, |opinion| opinion.reason.as_deref())).filter(|text| !text.is_empty());
+                let Some((id, width)) = under else { return why };
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                Some(format!("under approval {id} ({width}){why}"))
+            }
             Self::Denied(opinion) => opinion.reason.clone(),
             Self::Expired => None,
         }
@@ -121,6 +133,8 @@ pub struct Opinion {
     pub by: String,
     /// For which groups, at that time.
     pub groups: Vec<String>,
+    /// For how much.
+    pub width: Width,
     /// Why.
     pub reason: Option<String>,
     /// When.
@@ -132,9 +146,19 @@ pub struct Opinion {
 }
 
 impl Opinion {
-    fn of(reviewer: &Reviewer, groups: Vec<String>, reason: Option<String>, at: Timestamp) -> Self {
-        Self { by: reviewer.id.clone(), groups, reason, at, principal: reviewer.principal.clone() }
+    fn of(reviewer: &Reviewer, groups: Vec<String>, word: Word, at: Timestamp) -> Self {
+        let Word { width, reason } = word;
+        Self { by: reviewer.id.clone(), groups, width, reason, at, principal: reviewer.principal.clone() }
     }
+}
+
+/// What a reviewer says besides yes or no.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Word {
+    /// For how much; of a refusal it means nothing.
+    pub width: Width,
+    /// Why.
+    pub reason: Option<String>,
 }
 
 /// Somebody who decides.
@@ -237,6 +261,17 @@ pub enum Refused {
         /// The claim.
         claim: &'static str,
     },
+    /// The policies do not allow it.
+    #[error("the policies allow no approval for {asked}: {allowed}")]
+    Width {
+        /// What was asked for.
+        asked: Width,
+        /// What may be.
+        allowed: String,
+    },
+    /// There is no such approval in force.
+    #[error("no approval {0} is in force; `sallyport approvals standing` shows those that are")]
+    NotStanding(ApprovalId),
     /// They have said so already.
     #[error("{0} has approved it already; another person must")]
     Again(String),
@@ -311,6 +346,7 @@ struct Settled {
 struct Inner {
     waiting: BTreeMap<ApprovalId, Waiting>,
     settled: VecDeque<Settled>,
+    standing: VecDeque<Standing>,
 }
 
 impl Inner {
@@ -331,13 +367,28 @@ impl Inner {
         Some(waiting)
     }
 
+    /// Takes up an approval that covers more than its request.
+    fn stand(&mut self, id: ApprovalId, held: &Arc<HeldRequest>, by: &[Opinion], now: Timestamp) {
+        let widths = by.iter().map(|opinion| opinion.width);
+        let width = widths.reduce(Width::and).unwrap_or_default();
+        self.standing.retain(Standing::lasts);
+        let Some(standing) = Standing::new(id, held, width, by, now) else { return };
+        if self.standing.len() >= STANDING_MAX {
+            self.standing.pop_front();
+        }
+        self.standing.push_back(standing);
+    }
+
     fn free_id(&self) -> ApprovalId {
         loop {
             let mut bytes = [0; 6];
             // Without randomness there are no keys and no TLS either: the process could not have started.
             rand::fill(&mut bytes).expect("the system's random generator works");
             let id = ApprovalId(bytes.map(|byte| LETTERS[usize::from(byte % 32)]));
-            if !self.waiting.contains_key(&id) && !self.settled.iter().any(|settled| settled.id == id) {
+            let taken = self.waiting.contains_key(&id)
+                || self.settled.iter().any(|settled| settled.id == id)
+                || self.standing.iter().any(|standing| standing.id == id);
+            if !taken {
                 return id;
             }
         }
@@ -379,6 +430,50 @@ impl ApprovalBoard {
         Ok(Ticket { id, expires, timeout, outcome: Some(outcome), board: Arc::clone(self) })
     }
 
+    /// The approval that was given before and covers this request, if there is one and all who gave it may still decide.
+    #[must_use]
+    pub fn covered(&self, held: &HeldRequest) -> Option<Outcome> {
+        let mut inner = self.inner.lock();
+        if inner.standing.is_empty() {
+            return None;
+        }
+        inner.standing.retain(|standing| standing.lasts() && standing.by.iter().all(|opinion| self.still_counts(opinion)));
+        let standing = inner.standing.iter().find(|standing| standing.covers(held))?;
+        Some(Outcome::Approved {
+            approval: approval(held),
+            by: standing.by.clone(),
+            under: Some((standing.id, standing.width)),
+        })
+    }
+
+    /// Approvals in force that cover more than the request that they were given for, oldest first.
+    #[must_use]
+    pub fn standing(&self) -> Vec<Standing> {
+        let mut inner = self.inner.lock();
+        inner.standing.retain(Standing::lasts);
+        inner.standing.iter().cloned().collect()
+    }
+
+    /// Takes one back: what it covers is asked about again from now on.
+    ///
+    /// # Errors
+    /// [`Refused::NotStanding`].
+    pub fn revoke(&self, id: ApprovalId) -> Result<(), Refused> {
+        let mut inner = self.inner.lock();
+        let before = inner.standing.len();
+        inner.standing.retain(|standing| standing.id != id);
+        if inner.standing.len() == before { Err(Refused::NotStanding(id)) } else { Ok(()) }
+    }
+
+    /// A session has ended.
+    pub fn session_ended(&self, session: SessionId) {
+        self.inner.lock().standing.retain(|standing| !standing.ends_with(session));
+    }
+
+    fn still_counts(&self, opinion: &Opinion) -> bool {
+        opinion.principal.as_ref().is_none_or(|principal| (self.counts)(principal))
+    }
+
     /// Every request that waits, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Pending> {
@@ -412,9 +507,10 @@ impl ApprovalBoard {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn may_decide(&self, id: ApprovalId, reviewer: &Reviewer, now: Timestamp) -> Result<Pending, Refused> {
+    pub fn may_decide(&self, id: ApprovalId, reviewer: &Reviewer, width: Width, now: Timestamp) -> Result<Pending, Refused> {
         let pending = self.get(id)?;
         allowed(&pending, reviewer, now)?;
+        wide_enough(&pending, width)?;
         Ok(pending)
     }
 
@@ -427,30 +523,29 @@ impl ApprovalBoard {
         &self,
         id: ApprovalId,
         reviewer: &Reviewer,
-        reason: Option<String>,
+        word: Word,
         now: Timestamp,
     ) -> Result<Progress, Refused> {
         let mut inner = self.inner.lock();
         let Some(waiting) = inner.waiting.get_mut(&id) else { return Err(inner.refuse(id)) };
-        waiting.pending.opinions.retain(|opinion| opinion.principal.as_ref().is_none_or(|principal| (self.counts)(principal)));
+        waiting.pending.opinions.retain(|opinion| self.still_counts(opinion));
         if waiting.pending.opinions.iter().any(|opinion| opinion.by == reviewer.id) {
             return Err(Refused::Again(reviewer.id.clone()));
         }
         let groups = allowed(&waiting.pending, reviewer, now)?;
-        waiting.pending.opinions.push(Opinion::of(reviewer, groups, reason, now));
+        wide_enough(&waiting.pending, word.width)?;
+        waiting.pending.opinions.push(Opinion::of(reviewer, groups, word, now));
         let missing = waiting.pending.missing();
         if !missing.is_empty() {
             return Ok(Progress { approved: false, missing });
         }
         let by = join(&waiting.pending.opinions, |opinion| Some(opinion.by.as_str()));
         let Some(waiting) = inner.settle(id, ApprovalStep::Approved, Some(by), now) else { return Err(inner.refuse(id)) };
-        let held = &waiting.pending.held;
-        let approval = Approval {
-            policy_version: Arc::clone(&held.policy_version),
-            reviewers: held.rule.names().map(str::to_owned).collect(),
-        };
+        let Waiting { pending: Pending { held, opinions, .. }, answer } = waiting;
         // Nobody listens: the session ended in this moment, and the request with it.
-        let _ = waiting.answer.send(Outcome::Approved { approval, by: waiting.pending.opinions });
+        if answer.send(Outcome::Approved { approval: approval(&held), by: opinions.clone(), under: None }).is_ok() {
+            inner.stand(id, &held, &opinions, now);
+        }
         Ok(Progress { approved: true, missing })
     }
 
@@ -458,14 +553,14 @@ impl ApprovalBoard {
     ///
     /// # Errors
     /// [`Refused`]: nothing changed.
-    pub fn deny(&self, id: ApprovalId, reviewer: &Reviewer, reason: Option<String>, now: Timestamp) -> Result<(), Refused> {
+    pub fn deny(&self, id: ApprovalId, reviewer: &Reviewer, word: Word, now: Timestamp) -> Result<(), Refused> {
         let mut inner = self.inner.lock();
         let Some(waiting) = inner.waiting.get(&id) else { return Err(inner.refuse(id)) };
         let groups = allowed(&waiting.pending, reviewer, now)?;
         let Some(waiting) = inner.settle(id, ApprovalStep::Denied, Some(reviewer.id.clone()), now) else {
             return Err(inner.refuse(id));
         };
-        let _ = waiting.answer.send(Outcome::Denied(Opinion::of(reviewer, groups, reason, now)));
+        let _ = waiting.answer.send(Outcome::Denied(Opinion::of(reviewer, groups, word, now)));
         Ok(())
     }
 
@@ -498,6 +593,22 @@ fn allowed(pending: &Pending, reviewer: &Reviewer, now: Timestamp) -> Result<Vec
         return Err(Refused::NotReviewer { by: reviewer.id.clone(), groups: pending.missing() });
     }
     Ok(groups)
+}
+
+/// What the policy engine is told of an approval by all the groups that `held` asks for.
+fn approval(held: &HeldRequest) -> Approval {
+    Approval { policy_version: Arc::clone(&held.policy_version), reviewers: held.rule.names().map(str::to_owned).collect() }
+}
+
+fn wide_enough(pending: &Pending, width: Width) -> Result<(), Refused> {
+    let widths = pending.held.rule.widths;
+    if width.is_within(widths) {
+        return Ok(());
+    }
+    let mut allowed = vec!["once".to_owned()];
+    allowed.extend(widths.session.then(|| "session".to_owned()));
+    allowed.extend(widths.window.map(|window| format!("a time up to {}", units::show_duration(window))));
+    Err(Refused::Width { asked: width, allowed: allowed.join(", ") })
 }
 
 /// A session's place on the board. Dropped before it is settled, it withdraws the request.

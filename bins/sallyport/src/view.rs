@@ -1,11 +1,11 @@
 //! What the log and the board look like outside: JSON for the API and for `--json`, one line for people.
 //! The field names are part of the interface.
 
-use crate::approvals::Pending;
+use crate::approvals::{Pending, Standing, Width};
 use crate::config::units::show_time;
 use audit_store::{SessionSummary, StoredEntry};
 use base64::Engine;
-use proxy_core::pipeline::ReviewGroup;
+use proxy_core::pipeline::{ReviewGroup, Widths};
 use proxy_core::{Facts, Parameter, Principal, Target, ValueFormat};
 use serde_json::{Map, Value, json};
 
@@ -142,11 +142,38 @@ pub fn pending(pending: &Pending) -> Value {
         "policy_version": held.policy_version,
         "reviewers": held.rule.names().collect::<Vec<_>>(),
         "groups": held.rule.groups.iter().map(|group| review_group(pending, group)).collect::<Vec<_>>(),
+        "widths": widths(held.rule.widths),
         "missing": pending.missing(),
         "approvals": pending.opinions,
         "submitted": show_time(held.submitted),
         "expires": show_time(pending.expires),
     })
+}
+
+/// An approval that covers more than one request.
+#[must_use]
+pub fn standing(standing: &Standing) -> Value {
+    let held = &standing.held;
+    json!({
+        "id": standing.id,
+        "width": standing.width,
+        "until": standing.until.map(show_time),
+        "session": held.session,
+        "principal": principal(&held.principal),
+        "target": target(&held.target),
+        "statement": bytes(&held.statement),
+        "policies": held.rule.policies,
+        "policy_version": held.policy_version,
+        "approvals": standing.by,
+    })
+}
+
+/// What a reviewer may choose from.
+fn widths(widths: Widths) -> Vec<String> {
+    let mut list = vec![Width::Once.to_string()];
+    list.extend(widths.session.then(|| Width::Session.to_string()));
+    list.extend(widths.window.map(|window| Width::Window(window).to_string()));
+    list
 }
 
 /// A group that is asked: how far it is, and who may speak for it later.

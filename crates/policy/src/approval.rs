@@ -6,10 +6,11 @@
 //! | `@quorum("2")` | so many different people of each of them (1) |
 //! | `@expires("10m")` | the request waits no longer than this, nor than the gateway lets any request wait |
 //! | `@escalate("leads after 5m")` | from then on, members of that group may approve for any of them |
+//! | `@width("session, 1h")` | reviewers may let an approval cover statements of the same shape for the rest of the session, or what the same policies hold for at most an hour (neither) |
 //!
 //! Where several policies ask, the strictest of each counts.
 
-use proxy_core::pipeline::{Escalation, ReviewGroup};
+use proxy_core::pipeline::{Escalation, ReviewGroup, Widths};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,24 +34,40 @@ pub struct ApprovalTerms {
     pub expires: Option<Duration>,
     /// Who may speak for any of them later.
     pub escalation: Option<Escalation>,
+    /// How much more than the one request an approval may cover.
+    pub widths: Widths,
+}
+
+/// What several policies ask for together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Together {
+    pub(crate) groups: Vec<ReviewGroup>,
+    pub(crate) expires: Option<Duration>,
+    pub(crate) widths: Widths,
 }
 
 impl ApprovalTerms {
     /// What several policies ask for together: every group that one of them names, with the largest quorum; the shortest
-    /// wait; and of those who may speak for a group later the one whom all policies that name it agree on, at the latest
-    /// time.
-    pub(crate) fn together<'t>(terms: impl Iterator<Item = &'t Self>) -> (Vec<ReviewGroup>, Option<Duration>) {
+    /// wait; of those who may speak for a group later the one whom all policies that name it agree on, at the latest
+    /// time; and the widths that all of them allow.
+    pub(crate) fn together<'t>(terms: impl Iterator<Item = &'t Self>) -> Together {
         let mut groups: BTreeMap<&str, ReviewGroup> = BTreeMap::new();
         let mut expires: Option<Duration> = None;
+        let mut widths: Option<Widths> = None;
         for term in terms {
             expires = [expires, term.expires].into_iter().flatten().min();
+            widths = Some(widths.map_or(term.widths, |widths| narrower(widths, term.widths)));
             for name in &term.groups {
                 let asked = ReviewGroup { name: name.clone(), quorum: term.quorum, escalation: term.escalation.clone() };
                 groups.entry(name).and_modify(|group| stricter(group, &asked)).or_insert(asked);
             }
         }
-        (groups.into_values().collect(), expires)
+        Together { groups: groups.into_values().collect(), expires, widths: widths.unwrap_or_default() }
     }
+}
+
+fn narrower(a: Widths, b: Widths) -> Widths {
+    Widths { session: a.session && b.session, window: a.window.zip(b.window).map(|(a, b)| a.min(b)) }
 }
 
 fn stricter(group: &mut ReviewGroup, other: &ReviewGroup) {
@@ -68,6 +85,7 @@ pub(crate) struct Annotations<'p> {
     quorum: Option<&'p str>,
     expires: Option<&'p str>,
     escalate: Option<&'p str>,
+    width: Option<&'p str>,
 }
 
 impl<'p> Annotations<'p> {
@@ -78,6 +96,7 @@ impl<'p> Annotations<'p> {
             "quorum" => &mut self.quorum,
             "expires" => &mut self.expires,
             "escalate" => &mut self.escalate,
+            "width" => &mut self.width,
             _ => return false,
         };
         *place = Some(value);
@@ -90,7 +109,7 @@ impl<'p> Annotations<'p> {
     /// One of them has no meaning, or stands without `@approval`.
     pub(crate) fn terms(&self) -> Result<Option<ApprovalTerms>, Wrong> {
         let Some(approval) = self.approval else {
-            let others = [("quorum", self.quorum), ("expires", self.expires), ("escalate", self.escalate)];
+            let others = [("quorum", self.quorum), ("expires", self.expires), ("escalate", self.escalate), ("width", self.width)];
             return match others.iter().find(|(_, value)| value.is_some()) {
                 Some((name, _)) => Err((format!("@{name} stands without @approval").into(), "add @approval(\"GROUP\")".into())),
                 None => Ok(None),
@@ -110,7 +129,8 @@ impl<'p> Annotations<'p> {
             return Err((message.into(), "let @expires be later than @escalate".into()));
         }
         let quorum = self.quorum.map_or(Ok(1), quorum)?;
-        Ok(Some(ApprovalTerms { groups, quorum, expires, escalation }))
+        let widths = self.width.map_or(Ok(Widths::default()), widths)?;
+        Ok(Some(ApprovalTerms { groups, quorum, expires, escalation, widths }))
     }
 }
 
@@ -141,6 +161,19 @@ fn escalation(value: &str) -> Result<Escalation, Wrong> {
         return Err(odd());
     }
     Ok(Escalation { group, after: wait("escalate", after)? })
+}
+
+fn widths(value: &str) -> Result<Widths, Wrong> {
+    let mut widths = Widths::default();
+    for width in value.split(',').map(str::trim) {
+        match width {
+            "once" => {}
+            "session" => widths.session = true,
+            "" => return Err(("@width is empty".into(), "write @width(\"session\"), @width(\"1h\") or both".into())),
+            window => widths.window = Some(wait("width", window)?),
+        }
+    }
+    Ok(widths)
 }
 
 /// `90s`, `10m`, `2h`.
@@ -177,10 +210,17 @@ mod tests {
     fn annotations_are_read_or_refused_with_their_remedy() {
         assert_eq!(annotated(&[]), Ok(None));
         let escalation = Some(Escalation { group: "team leads".into(), after: Duration::from_secs(90) });
-        let all = [("approval", "security, dba"), ("quorum", "2"), ("expires", "2h"), ("escalate", "team leads after 90s")];
+        let all = [
+            ("approval", "security, dba"),
+            ("quorum", "2"),
+            ("expires", "2h"),
+            ("escalate", "team leads after 90s"),
+            ("width", "once, session, 30m"),
+        ];
         let groups = vec!["dba".to_owned(), "security".to_owned()];
         let expires = Some(Duration::from_secs(7_200));
-        assert_eq!(annotated(&all), Ok(Some(ApprovalTerms { groups, quorum: 2, expires, escalation })));
+        let widths = Widths { session: true, window: Some(Duration::from_secs(1_800)) };
+        assert_eq!(annotated(&all), Ok(Some(ApprovalTerms { groups, quorum: 2, expires, escalation, widths })));
         for (name, value, part) in [
             ("quorum", "0", "@quorum is not"),
             ("quorum", "11", "@quorum is not"),
@@ -194,6 +234,9 @@ mod tests {
             ("escalate", " after 5m", "@escalate does not say"),
             ("escalate", "leads after soon", "@escalate is not"),
             ("escalate", "dba after 5m", "asked from the start"),
+            ("width", "", "@width is empty"),
+            ("width", "session,", "@width is empty"),
+            ("width", "for ever", "@width is not a time"),
         ] {
             let (message, remedy) = annotated(&[("approval", "dba"), (name, value)]).unwrap_err();
             assert!(message.contains(part) && !remedy.is_empty(), "{name} {value}: {message}");
@@ -206,21 +249,28 @@ mod tests {
     #[test]
     fn the_strictest_of_several_policies_counts() {
         let after = |seconds| Some(Escalation { group: "leads".into(), after: Duration::from_secs(seconds) });
-        let terms = |groups: &[&str], quorum, expires: Option<u64>, escalation| ApprovalTerms {
+        let window = |seconds| Some(Duration::from_secs(seconds));
+        let terms = |groups: &[&str], quorum, expires: Option<u64>, escalation, widths| ApprovalTerms {
             groups: groups.iter().map(ToString::to_string).collect(),
             quorum,
             expires: expires.map(Duration::from_secs),
             escalation,
+            widths,
         };
+        let (hour, both) = (Widths { session: false, window: window(3_600) }, Widths { session: true, window: window(60) });
         let asked = [
-            terms(&["dba"], 1, None, after(60)),
-            terms(&["dba", "security"], 2, Some(600), after(30)),
-            terms(&["owner"], 1, Some(900), after(10)),
-            terms(&["owner"], 1, None, None),
+            terms(&["dba"], 1, None, after(60), both),
+            terms(&["dba", "security"], 2, Some(600), after(30), hour),
+            terms(&["owner"], 1, Some(900), after(10), both),
+            terms(&["owner"], 1, None, None, both),
         ];
-        let (groups, expires) = ApprovalTerms::together(asked.iter());
+        let Together { groups, expires, widths } = ApprovalTerms::together(asked.iter());
         let group = |name: &str, quorum, escalation| ReviewGroup { name: name.into(), quorum, escalation };
         assert_eq!(groups, [group("dba", 2, after(60)), group("owner", 1, None), group("security", 2, after(30))]);
         assert_eq!(expires, Some(Duration::from_secs(600)));
+        assert_eq!(widths, Widths { session: false, window: window(60) });
+        assert_eq!(ApprovalTerms::together(asked[2..].iter()).widths, both);
+        let never = terms(&["dba"], 1, None, None, Widths::default());
+        assert_eq!(ApprovalTerms::together([&asked[0], &never].into_iter()).widths, Widths::default());
     }
 }

@@ -380,7 +380,7 @@ fn odd_annotation(name: &str) -> Complaint {
         "id" => "@id is empty".to_owned(),
         _ => format!("the annotation @{name} has no meaning here"),
     };
-    let remedy = "the annotations are @id, @description, @remedy, and @approval with @quorum, @expires and @escalate";
+    let remedy = "the annotations are @id, @description, @remedy, and @approval with @quorum, @expires, @escalate and @width";
     (ProblemKind::Annotation, message.into(), remedy.into())
 }
 

@@ -1,6 +1,6 @@
 //! From Cedar's answers about single operations to one verdict about the request, in words for the caller.
 
-use crate::approval::ApprovalTerms;
+use crate::approval::{ApprovalTerms, Together};
 use crate::evaluate::{CONNECT, Outcome, UNKNOWN};
 use crate::set::PolicySet;
 use proxy_core::pipeline::ApprovalRule;
@@ -61,12 +61,12 @@ pub(crate) fn judge(asked: Asked<'_>, operations: &[Operation], outcomes: &[Outc
     };
     let policies: Vec<Arc<str>> = asking.into_iter().collect();
     let terms = policies.iter().filter_map(|id| asked.set.policy(id)?.approval.as_ref());
-    let (groups, expires) = ApprovalTerms::together(terms);
+    let Together { groups, expires, widths } = ApprovalTerms::together(terms);
     let more = match held.len() - 1 {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let rule = ApprovalRule { policies: policies.clone(), groups, expires, what: format!("{}{more}", asked.describe(first)) };
+    let rule = ApprovalRule { policies: policies.clone(), groups, expires, widths, what: format!("{}{more}", asked.describe(first)) };
     Judgement { verdict: Verdict::Hold(rule), policies, once_approved: permitting }
 }
 

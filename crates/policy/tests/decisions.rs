@@ -5,7 +5,7 @@ mod common;
 use common::{Caller, NOW, denial, on_table, service, session, set, target, word};
 use masking::MaskRules;
 use policy::{NoCatalog, PolicyEngine, starter};
-use proxy_core::pipeline::{Approval, ApprovalRule, ReviewGroup, SessionFacts};
+use proxy_core::pipeline::{Approval, ApprovalRule, ReviewGroup, Widths, SessionFacts};
 use proxy_core::{Facts, Object, ObjectKind, Operation, Principal, PrincipalKind, RequestKind, Statement, Timestamp, Verdict};
 use std::sync::Arc;
 
@@ -73,6 +73,7 @@ fn it_is_held_when_only_approval_policies_forbid() {
         policies: vec!["hold".into()],
         groups: ["dba", "security"].map(|name| ReviewGroup { name: name.into(), quorum: 1, escalation: None }).into(),
         expires: None,
+        widths: Widths::default(),
         what: "update on table public.orders".into(),
     };
     assert_eq!(decision.verdict, Verdict::Hold(expected));

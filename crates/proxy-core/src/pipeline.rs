@@ -180,8 +180,19 @@ pub struct ApprovalRule {
     pub groups: Vec<ReviewGroup>,
     /// Longest wait that the policies allow; `None`: as long as the gateway lets any request wait.
     pub expires: Option<Duration>,
+    /// How much more than the one request an approval may cover.
+    pub widths: Widths,
     /// Which part asks for it, in words.
     pub what: String,
+}
+
+/// How much more than one request an approval may cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Widths {
+    /// Statements of the same shape for the rest of the session.
+    pub session: bool,
+    /// What the same policies hold of the same principal on the same target, for at most so long.
+    pub window: Option<Duration>,
 }
 
 /// A group of which some must approve.

@@ -171,8 +171,8 @@ pub struct HoldOutcome {
 
 /// A request that has been put before the reviewers.
 pub struct Held {
-    /// What a reviewer types to name it.
-    pub id: String,
+    /// What a reviewer types to name it; `None`: an approval that was given before covers it, and nobody is asked.
+    pub id: Option<String>,
     /// Resolves when it is decided. Dropping it withdraws the request.
     pub outcome: BoxFuture<'static, HoldOutcome>,
 }
@@ -184,6 +184,9 @@ pub trait Approvals: Send + Sync {
     /// # Errors
     /// Too many wait: the text says so.
     fn hold(&self, request: HeldRequest) -> Result<Held, String>;
+
+    /// A session has ended: approvals that were for the rest of it are over.
+    fn session_ended(&self, session: SessionId);
 }
 
 /// What the driver counts. Implementations must be cheap: no locks that sessions share.

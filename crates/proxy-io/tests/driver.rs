@@ -220,6 +220,8 @@ impl Approvals for Everything {
     fn hold(&self, _: HeldRequest) -> Result<Held, String> {
         Err("nothing is held here".to_owned())
     }
+
+    fn session_ended(&self, _: SessionId) {}
 }
 
 /// One worker with the protocol of lines, on TCP and on a Unix socket.

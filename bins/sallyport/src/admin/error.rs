@@ -62,9 +62,10 @@ impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         let text = refused.to_string();
         match refused {
-            Refused::Unknown(_) => Self::NotFound(text),
+            Refused::Unknown(_) | Refused::NotStanding(_) => Self::NotFound(text),
             Refused::Settled { .. } => Self::Conflict(text),
             Refused::Own(_) | Refused::Sponsor { .. } | Refused::NotReviewer { .. } => Self::Forbidden(text),
+            Refused::Width { .. } => Self::Invalid(text),
             Refused::Again(_) => Self::Conflict(text),
         }
     }

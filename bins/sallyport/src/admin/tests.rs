@@ -6,7 +6,7 @@ use crate::metrics::{Metrics, family};
 use audit_store::{AuditStore, EntryFilter};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use proxy_core::pipeline::{ApprovalRule, ReviewGroup};
+use proxy_core::pipeline::{ApprovalRule, ReviewGroup, Widths};
 use proxy_core::record::{ApprovalStep, Entry, Event, RecordedVerdict, RequestRecord, SessionStarted};
 use proxy_core::{Ledger, Principal, PrincipalKind, RequestId, RequestKind, SessionId, Store, StoreError, Target, Timestamp};
 use proxy_io::HeldRequest;
@@ -168,6 +168,7 @@ impl Gateway {
                 policies: vec!["hold".into()],
                 groups: vec![ReviewGroup { name: "dba".into(), quorum: 1, escalation: None }],
                 expires: None,
+                widths: Widths::default(),
                 what: "delete".into(),
             },
             policy_version: "v1".into(),

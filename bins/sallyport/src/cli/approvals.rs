@@ -30,9 +30,24 @@ enum Action {
         id: String,
     },
     /// Let it run
-    Approve(Decision),
+    Approve {
+        #[command(flatten)]
+        decision: Decision,
+        /// For how much: once, session (statements of this shape for the rest of it), or a time such as 30m (what the same
+        /// policies hold of this principal on this target)
+        #[arg(long, value_name = "WIDTH")]
+        width: Option<String>,
+    },
     /// Refuse it
     Deny(Decision),
+    /// Approvals in force that cover more than one request
+    Standing,
+    /// Take such an approval back
+    Revoke {
+        /// The id, as `standing` shows it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,8 +66,10 @@ pub(super) fn run(file: &Path, args: &Args, output: &Output) -> Result<(), Failu
         match &args.action {
             Action::List => list(&client, output).await,
             Action::Show { id } => show(&client, id, output).await,
-            Action::Approve(decision) => decide(&client, "approve", decision, output).await,
-            Action::Deny(decision) => decide(&client, "deny", decision, output).await,
+            Action::Approve { decision, width } => decide(&client, "approve", decision, width.as_deref(), output).await,
+            Action::Deny(decision) => decide(&client, "deny", decision, None, output).await,
+            Action::Standing => standing(&client, output).await,
+            Action::Revoke { id } => revoke(&client, id, output).await,
         }
     })
 }
@@ -101,6 +118,7 @@ async fn show(client: &Client, id: &str, output: &Output) -> Result<(), Failure>
         ("policies", format!("{}  (set {})", joined(&value, "policies"), text(&value, "policy_version"))),
         ("must approve", groups(&value)),
         ("still missing", joined(&value, "missing")),
+        ("may be for", joined(&value, "widths")),
         ("waiting since", text(&value, "submitted").to_owned()),
         ("expires in", remaining(&value)),
         ("digest", text(&value, "digest").to_owned()),
@@ -119,9 +137,44 @@ async fn show(client: &Client, id: &str, output: &Output) -> Result<(), Failure>
     Ok(())
 }
 
-async fn decide(client: &Client, verb: &str, decision: &Decision, output: &Output) -> Result<(), Failure> {
+async fn standing(client: &Client, output: &Output) -> Result<(), Failure> {
+    let answer = client.get("/api/v1/approvals/standing").await?;
+    let list = answer["standing"].as_array().map_or(&[][..], Vec::as_slice);
+    let row = |value: &Value| -> Vec<Cell> {
+        let by = value["approvals"].as_array().into_iter().flatten().map(|opinion| text(opinion, "by")).collect::<Vec<_>>();
+        vec![
+            Cell::toned(text(value, "id"), Tone::Doubtful),
+            text(value, "width").into(),
+            value["until"].as_str().unwrap_or("the session's end").into(),
+            text(&value["principal"], "id").into(),
+            text(&value["target"], "connection").into(),
+            by.join(", ").into(),
+            one_line(&statement(value)).into(),
+        ]
+    };
+    let header = ["ID", "WIDTH", "UNTIL", "PRINCIPAL", "CONNECTION", "BY", "STATEMENT"];
+    output.listing(list, "no approval covers more than one request", &header, row)
+}
+
+async fn revoke(client: &Client, id: &str, output: &Output) -> Result<(), Failure> {
+    let answer = client.post(&format!("/api/v1/approvals/{}/revoke", encode(id)), &json!({})).await?;
+    if output.json() {
+        return output.value(&answer);
+    }
+    let line = format!("{} {}: what it covered is asked about again", output.paint(Tone::Good, "revoked"), text(&answer, "id"));
+    output.line(line);
+    Ok(())
+}
+
+async fn decide(
+    client: &Client,
+    verb: &str,
+    decision: &Decision,
+    width: Option<&str>,
+    output: &Output,
+) -> Result<(), Failure> {
     let path = format!("/api/v1/approvals/{}/{verb}", encode(&decision.id));
-    let answer = client.post(&path, &json!({ "reason": decision.reason })).await?;
+    let answer = client.post(&path, &json!({ "reason": decision.reason, "width": width })).await?;
     if output.json() {
         return output.value(&answer);
     }

@@ -1,7 +1,8 @@
 //! The binary's parts as the driver and the admin API see them.
 
-use crate::approvals::ApprovalBoard;
+use crate::approvals::{ApprovalBoard, Outcome};
 use crate::metrics::{Counter, Gauge, Metrics, family};
+use proxy_core::SessionId;
 use proxy_core::session::{CloseReason, EndReason, UpstreamFailure};
 use proxy_io::{HeldRequest, HoldOutcome, services::Held};
 use std::sync::Arc;
@@ -16,15 +17,20 @@ pub(super) struct Board {
 
 impl proxy_io::Approvals for Board {
     fn hold(&self, request: HeldRequest) -> Result<Held, String> {
+        if let Some(outcome) = self.board.covered(&request) {
+            return Ok(Held { id: None, outcome: Box::pin(std::future::ready(told(&outcome))) });
+        }
         let ticket = self.board.submit(request, self.timeout).map_err(|full| full.to_string())?;
-        Ok(Held {
-            id: ticket.id().to_string(),
-            outcome: Box::pin(async move {
-                let outcome = ticket.outcome().await;
-                HoldOutcome { step: outcome.step(), by: outcome.by(), reason: outcome.reason() }
-            }),
-        })
+        Ok(Held { id: Some(ticket.id().to_string()), outcome: Box::pin(async move { told(&ticket.outcome().await) }) })
     }
+
+    fn session_ended(&self, session: SessionId) {
+        self.board.session_ended(session);
+    }
+}
+
+fn told(outcome: &Outcome) -> HoldOutcome {
+    HoldOutcome { step: outcome.step(), by: outcome.by(), reason: outcome.reason() }
 }
 
 /// The driver's counters.

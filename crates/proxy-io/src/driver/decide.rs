@@ -349,10 +349,10 @@ impl Driver {
                 return;
             }
         };
-        let notice = Notice {
+        let notice = held.id.map(|id| Notice {
             message: format!("held for approval by {}: {}", rule.whom(), rule.what),
-            hint: format!("A reviewer decides with: sallyport approvals approve {}", held.id),
-        };
+            hint: format!("A reviewer decides with: sallyport approvals approve {id}"),
+        });
         let outcome = held.outcome;
         let outcome: BoxFuture<'static, HoldOutcome> = Box::pin(async move {
             match tokio::time::timeout(timeout, outcome).await {
@@ -362,8 +362,10 @@ impl Driver {
         });
         let id = request.id;
         self.deciding = Deciding::Holding(Box::new(Holding { request, decision, digest, outcome }));
-        // The session may withdraw it at once.
-        self.answer(id, Answer::Held(notice));
+        if let Some(notice) = notice {
+            // The session may withdraw it at once.
+            self.answer(id, Answer::Held(notice));
+        }
     }
 
     fn approval_step(
@@ -452,6 +454,7 @@ impl Driver {
             let why = Some("the session ended".to_owned());
             self.approval_step(clock::now(), holding.request.id, ApprovalStep::Withdrawn, None, why, holding.digest);
         }
+        self.services.approvals.session_ended(self.peer.session);
     }
 
     fn answer(&mut self, request: RequestId, verdict: Answer) {
