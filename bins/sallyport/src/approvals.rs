@@ -16,12 +16,12 @@ use proxy_core::pipeline::{Approval, ReviewGroup};
 use proxy_core::record::ApprovalStep;
 use proxy_core::{Principal, SessionId, Timestamp};
 use proxy_io::HeldRequest;
+pub use standing::{InvalidWidth, Standing, Width};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-pub use standing::{InvalidWidth, Standing, Width};
 use tokio::sync::oneshot;
 
 /// Settled requests that are remembered, so that a reviewer who comes late learns what happened (1,000).
@@ -439,11 +439,7 @@ impl ApprovalBoard {
         }
         inner.standing.retain(|standing| standing.lasts() && standing.by.iter().all(|opinion| self.still_counts(opinion)));
         let standing = inner.standing.iter().find(|standing| standing.covers(held))?;
-        Some(Outcome::Approved {
-            approval: approval(held),
-            by: standing.by.clone(),
-            under: Some((standing.id, standing.width)),
-        })
+        Some(Outcome::Approved { approval: approval(held), by: standing.by.clone(), under: Some((standing.id, standing.width)) })
     }
 
     /// Approvals in force that cover more than the request that they were given for, oldest first.
@@ -519,13 +515,7 @@ impl ApprovalBoard {
     ///
     /// # Errors
     /// [`Refused`]: nothing changed.
-    pub fn approve(
-        &self,
-        id: ApprovalId,
-        reviewer: &Reviewer,
-        word: Word,
-        now: Timestamp,
-    ) -> Result<Progress, Refused> {
+    pub fn approve(&self, id: ApprovalId, reviewer: &Reviewer, word: Word, now: Timestamp) -> Result<Progress, Refused> {
         let mut inner = self.inner.lock();
         let Some(waiting) = inner.waiting.get_mut(&id) else { return Err(inner.refuse(id)) };
         waiting.pending.opinions.retain(|opinion| self.still_counts(opinion));

@@ -66,7 +66,8 @@ pub(crate) fn judge(asked: Asked<'_>, operations: &[Operation], outcomes: &[Outc
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let rule = ApprovalRule { policies: policies.clone(), groups, expires, widths, what: format!("{}{more}", asked.describe(first)) };
+    let rule =
+        ApprovalRule { policies: policies.clone(), groups, expires, widths, what: format!("{}{more}", asked.describe(first)) };
     Judgement { verdict: Verdict::Hold(rule), policies, once_approved: permitting }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{Caller, NOW, denial, on_table, service, session, set, target, word};
 use masking::MaskRules;
 use policy::{NoCatalog, PolicyEngine, starter};
-use proxy_core::pipeline::{Approval, ApprovalRule, ReviewGroup, Widths, SessionFacts};
+use proxy_core::pipeline::{Approval, ApprovalRule, ReviewGroup, SessionFacts, Widths};
 use proxy_core::{Facts, Object, ObjectKind, Operation, Principal, PrincipalKind, RequestKind, Statement, Timestamp, Verdict};
 use std::sync::Arc;
 

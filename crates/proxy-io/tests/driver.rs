@@ -221,7 +221,7 @@ impl Approvals for Everything {
         Err("nothing is held here".to_owned())
     }
 
-    fn session_ended(&self, _: SessionId) {}
+    fn session_ended(&self, _: proxy_core::SessionId) {}
 }
 
 /// One worker with the protocol of lines, on TCP and on a Unix socket.

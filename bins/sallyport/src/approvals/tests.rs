@@ -293,6 +293,8 @@ async fn nobody_decides_on_what_they_answer_for_under_any_of_their_names() {
     assert_eq!(board.approve(ticket.id(), &ann, Word::default(), NOW), Err(Refused::Own("dev/ci".into())));
 }
 
+type Change = fn(&mut HeldRequest);
+
 /// Held, where policy allows every width; `change` makes it another.
 fn wide_held(change: impl FnOnce(&mut HeldRequest)) -> HeldRequest {
     let mut held = held(&["dba"]);
@@ -311,8 +313,9 @@ fn approved(board: &Arc<ApprovalBoard>, held: HeldRequest, width: Width) -> Appr
 #[tokio::test]
 async fn an_approval_for_the_session_covers_the_same_shape_in_that_session() {
     let board = board(10);
-    let id = approved(&board, wide_held(|held| held.statement = Bytes::from_static(b"DELETE FROM t WHERE id = 1")), Width::Session);
-    let same = |change: fn(&mut HeldRequest)| {
+    let id =
+        approved(&board, wide_held(|held| held.statement = Bytes::from_static(b"DELETE FROM t WHERE id = 1")), Width::Session);
+    let same = |change: Change| {
         wide_held(|held| {
             held.statement = Bytes::from_static(b"DELETE FROM t WHERE id = 2");
             change(held);
@@ -320,7 +323,7 @@ async fn an_approval_for_the_session_covers_the_same_shape_in_that_session() {
     };
     let outcome = board.covered(&same(|_| ())).expect("it is covered");
     assert_eq!(outcome.reason(), Some(format!("under approval {id} (session)")));
-    let others: [(&str, fn(&mut HeldRequest)); 8] = [
+    let others: [(&str, Change); 8] = [
         ("another shape", |held| held.statement = Bytes::from_static(b"DELETE FROM t WHERE id > 2")),
         ("no statement", |held| held.statement = Bytes::from_static(b"DELETE FROM t WHERE name = 'x")),
         ("another session", |held| held.session = SessionId([8; 16])),

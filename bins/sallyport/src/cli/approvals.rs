@@ -166,13 +166,7 @@ async fn revoke(client: &Client, id: &str, output: &Output) -> Result<(), Failur
     Ok(())
 }
 
-async fn decide(
-    client: &Client,
-    verb: &str,
-    decision: &Decision,
-    width: Option<&str>,
-    output: &Output,
-) -> Result<(), Failure> {
+async fn decide(client: &Client, verb: &str, decision: &Decision, width: Option<&str>, output: &Output) -> Result<(), Failure> {
     let path = format!("/api/v1/approvals/{}/{verb}", encode(&decision.id));
     let answer = client.post(&path, &json!({ "reason": decision.reason, "width": width })).await?;
     if output.json() {
