@@ -58,8 +58,8 @@ class Reviewer:
     def waiting(self):
         return ask(self.g, self.token, "GET", "approvals")[1]["approvals"]
 
-    def approve(self, one, reason=None):
-        return ask(self.g, self.token, "POST", f"approvals/{one['id']}/approve", {"reason": reason})
+    def approve(self, one, reason=None, width=None):
+        return ask(self.g, self.token, "POST", f"approvals/{one['id']}/approve", {"reason": reason, "width": width})
 
     def deny(self, one, reason=None):
         return ask(self.g, self.token, "POST", f"approvals/{one['id']}/deny", {"reason": reason})
@@ -69,13 +69,15 @@ class Held:
     """A statement that waits, on a connection of its own."""
 
     def __init__(self, g, reviewer, statement, parameters=None, token=None, user="fault"):
-        self.c = g.connect(token=token, user=user)
-        self.status = self.error = None
+        self.start(g.connect(token=token, user=user), reviewer, statement, parameters)
+
+    def start(self, c, reviewer, statement, parameters):
+        self.c, self.status, self.error = c, None, None
         known = {one["id"] for one in reviewer.waiting()}
 
         def work():
             try:
-                self.status = self.c.execute(statement, parameters).statusmessage
+                self.status = c.execute(statement, parameters).statusmessage
             except psycopg.Error as error:
                 self.error = error
 
@@ -210,6 +212,82 @@ def who_was_locked_out_before_the_decision_does_not_count():
         same(eve.approve(held.request)[1]["approved"], True)
         same(held.ended(), ("DELETE 1", None))
         same(steps(g, held.request)[0][-1], ("approved", "dev/bob, dev/eve"))
+
+
+PRICE = "UPDATE products SET price = price WHERE id = %s"
+
+
+@behaviour
+def an_approval_for_the_session_is_for_that_shape_in_that_session():
+    with approving("session") as g:
+        ann = Reviewer(g, "ann", "keeper")
+        same(ann.approve({"id": "000000"})[0], 404)
+        held = Held(g, ann, PRICE, (1,))
+        same(held.request["widths"], ["once", "session", "1h"])
+        same(ann.approve(held.request, "sale", "session")[0], 200)
+        same(held.ended(), ("UPDATE 1", None))
+        # The same with other values, prepared or not, waits for nobody.
+        same(held.c.execute(PRICE, (2,)).statusmessage, "UPDATE 1")
+        same(held.c.execute(PRICE, (3,), prepare=True).statusmessage, "UPDATE 1")
+        found = steps(g, {**held.request, "request": last_request(g, held.request["session"])})[0]
+        same(found, [("requested", None), ("approved", "dev/ann")])
+        assert f"under approval {held.request['id']} (session): sale" in g.cli(
+            "audit", "tail", "--session", held.request["session"], "--json", "-n", "1000")
+        # Another shape waits, and so does another session.
+        c = held.c
+        wider = again(g, ann, c, "UPDATE products SET price = price")
+        same(ann.deny(wider.request)[0], 200)
+        same(wider.ended(), (None, "42501"))
+        other = Held(g, ann, PRICE, (4,))
+        same(ann.deny(other.request)[0], 200)
+        same(other.ended(), (None, "42501"))
+        # It ends with its session.
+        same([one["id"] for one in json.loads(g.cli("approvals", "standing", "--json"))], [held.request["id"]])
+        c.close()
+        until("it is over", lambda: json.loads(g.cli("approvals", "standing", "--json")) == [])
+
+
+def last_request(g, session):
+    lines = g.cli("audit", "tail", "--session", session, "--kind", "request", "--json", "-n", "1000").splitlines()
+    return max(json.loads(line)["request"] for line in lines)
+
+
+def again(g, reviewer, c, statement):
+    """Another statement that waits, on a connection that is there."""
+    one = Held.__new__(Held)
+    one.start(c, reviewer, statement, None)
+    return one
+
+
+@behaviour
+def an_approval_for_a_time_is_for_the_target_until_it_is_taken_back():
+    with approving("window") as g:
+        ann = Reviewer(g, "ann", "keeper")
+        held = Held(g, ann, PRICE, (1,))
+        status, said = ann.approve(held.request, None, "2h")
+        same(status, 400)
+        assert "the policies allow no approval for 2h: once, session, a time up to 1h" in said["error"], said
+        same(ann.approve(held.request, None, "for ever")[0], 400)
+        g.cli("approvals", "deny", held.request["id"])
+        same(held.ended(), (None, "42501"))
+        held = Held(g, ann, PRICE, (1,))
+        same(ann.approve(held.request, None, "30m")[0], 200)
+        same(held.ended(), ("UPDATE 1", None))
+        with g.connect() as c:
+            same(c.execute("UPDATE products SET price = price WHERE id < 3 AND id > 0").statusmessage, "UPDATE 2")
+        # Another principal is asked about.
+        other = Held(g, ann, PRICE, (2,), user="other")
+        same(ann.deny(other.request)[0], 200)
+        same(other.ended(), (None, "42501"))
+        with g.connect() as c:
+            same(c.execute(PRICE, (1,)).statusmessage, "UPDATE 1")
+            assert held.request["id"] in g.cli("approvals", "standing")
+            g.cli("approvals", "revoke", held.request["id"])
+            late = again(g, ann, c, "UPDATE products SET price = price WHERE id = 1")
+            same(ann.deny(late.request)[0], 200)
+            same(late.ended(), (None, "42501"))
+        actions = [entry["action"] for entry in map(json.loads, g.entries()) if entry["event"] == "administration"]
+        same(actions.count("approval revoked"), 1)
 
 
 if __name__ == "__main__":
