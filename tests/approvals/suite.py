@@ -93,7 +93,7 @@ class Held:
 
 def customer():
     with direct() as d:
-        return d.execute("INSERT INTO customers (name, email) VALUES ('held', 'held@example.com') RETURNING id").fetchone()[0]
+        return d.execute("INSERT INTO customers (name, email) VALUES ('held', gen_random_uuid() || '@example.com') RETURNING id").fetchone()[0]
 
 
 def count(number):
@@ -235,7 +235,7 @@ def an_approval_for_the_session_is_for_that_shape_in_that_session():
             "audit", "tail", "--session", held.request["session"], "--json", "-n", "1000")
         # Another shape waits, and so does another session.
         c = held.c
-        wider = again(g, ann, c, "UPDATE products SET price = price")
+        wider = again(g, ann, c, "UPDATE products SET price = price WHERE id >= 1 AND id <= 2")
         same(ann.deny(wider.request)[0], 200)
         same(wider.ended(), (None, "42501"))
         other = Held(g, ann, PRICE, (4,))

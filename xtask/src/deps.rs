@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which crates of ours each crate may build on. A crate that is not listed may use any.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("proxy-core", &[]),
     ("proto-postgres", &["proxy-core"]),
     ("proto-testkit", &["proxy-core"]),
     ("tlog", &[]),
     ("audit-store", &["proxy-core", "tlog"]),
     ("audit-export", &["audit-store", "proxy-core"]),
+    ("control-plane", &["audit-export", "audit-store", "identity", "policy", "proxy-core", "proxy-io", "tlog"]),
     ("identity", &["proxy-core"]),
     ("masking", &["proxy-core"]),
     ("policy", &["masking", "proxy-core"]),

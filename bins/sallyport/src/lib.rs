@@ -3,13 +3,9 @@
 //!
 //! Start reading at [`config`] (what can be said), [`cli`] (what can be asked).
 
-pub mod admin;
-pub mod approvals;
 pub mod cli;
 pub mod config;
 pub mod evidence;
-pub mod export;
-pub mod log;
 pub mod metrics;
 pub mod secrets;
 pub mod serve;
@@ -18,5 +14,4 @@ pub(crate) mod streams;
 pub mod target;
 pub mod telemetry;
 pub mod traces;
-pub mod view;
 pub mod witness;

@@ -3,10 +3,10 @@
 use super::output::{Cell, Tone};
 use super::remote::{block_on, encode, gateway};
 use super::{Failure, Output};
-use crate::admin::client::Client;
-use crate::config::units::{parse_time, show_duration};
-use crate::view::{one_line, printable, statement};
 use clap::Subcommand;
+use control_plane::client::Client;
+use control_plane::units::{parse_time, show_duration};
+use control_plane::view::{one_line, printable, statement};
 use proxy_io::clock::now;
 use serde_json::{Value, json};
 use std::path::Path;

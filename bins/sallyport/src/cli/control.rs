@@ -2,12 +2,12 @@
 
 use super::Failure;
 use super::remote::block_on;
-use crate::admin::client::ClientError;
-use crate::admin::local_caller;
 use crate::config::{Config, SecretRef};
 use crate::evidence::{self, PayloadKeyError, PayloadKeyFile, payload_key_file, read_payload_keys};
 use crate::secrets::{SecretServices, prepare};
 use audit_store::{AuditStore, Notary, PayloadKeys};
+use control_plane::api::local_caller;
+use control_plane::client::ClientError;
 use proxy_core::record::{Entry, Event};
 use proxy_core::{Store, StoreError};
 use proxy_io::clock::now;

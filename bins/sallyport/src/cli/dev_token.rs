@@ -1,9 +1,9 @@
 //! `sallyport dev-token`: a token from the local development issuer.
 
 use super::{Failure, Output, load};
-use crate::config::units::parse_duration;
 use crate::config::{Config, IssuerKind};
 use crate::serve::parts::dev_issuer_dir;
+use control_plane::units::parse_duration;
 use identity::{DevIssuer, DevToken};
 use proxy_core::PrincipalKind;
 use proxy_io::clock::now;

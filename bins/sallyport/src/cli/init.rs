@@ -137,7 +137,7 @@ fn certificates(names: &[String]) -> Result<Certificates, rcgen::Error> {
 
 fn subject_names(names: &[String]) -> Vec<String> {
     let mut list = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    list.extend(crate::cli::host_name().into_iter().chain(names.iter().cloned()));
+    list.extend(control_plane::machine::host_name().into_iter().chain(names.iter().cloned()));
     list.sort();
     list.dedup();
     list

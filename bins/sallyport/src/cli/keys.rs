@@ -4,11 +4,11 @@ use super::control::{ask, open_store, record};
 use super::output::{Cell, Tone};
 use super::remote::encode;
 use super::{Failure, Output, load};
-use crate::admin::client::Client;
-use crate::admin::{KeyRequest, creation_details, key_value, local_caller};
 use crate::config::Config;
 use crate::serve::parts::keys_file;
 use clap::{Subcommand, ValueEnum};
+use control_plane::api::{KeyRequest, creation_details, key_value, local_caller};
+use control_plane::client::Client;
 use identity::MachineKeys;
 use proxy_core::PrincipalKind;
 use proxy_io::clock::now;
@@ -145,7 +145,7 @@ fn row(key: &Value) -> Vec<Cell> {
     let day =
         |name: &str, none: &str| text(name).and_then(|at| at.get(..16).map(str::to_owned)).unwrap_or_else(|| none.to_owned());
     let joined = |name: &str| key[name].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
-    let expired = text("expires").and_then(|at| crate::config::units::parse_time(&at, now())).is_some_and(|at| at <= now());
+    let expired = text("expires").and_then(|at| control_plane::units::parse_time(&at, now())).is_some_and(|at| at <= now());
     let state = match (text("revoked"), expired) {
         (Some(_), _) => Cell::toned("revoked", Tone::Bad),
         (None, true) => Cell::toned("expired", Tone::Doubtful),

@@ -2,9 +2,9 @@
 
 use super::remote::{block_on, encode};
 use super::{Failure, load};
-use crate::admin::client::{Client, ClientError};
-use crate::log::{Filter, InvalidFilter, LogError};
 use audit_store::Reader;
+use control_plane::client::{Client, ClientError};
+use control_plane::log::{Filter, InvalidFilter, LogError};
 use proxy_core::StoreError;
 use std::path::Path;
 

@@ -162,12 +162,3 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Reference(args) => reference::run(&args, output),
     }
 }
-
-/// This machine's name, where the system tells it.
-#[must_use]
-pub fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
-    let name = name.trim();
-    let good = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
-    good.then(|| name.to_owned())
-}

@@ -1,7 +1,7 @@
 //! Asking the running gateway.
 
 use super::{Failure, load};
-use crate::admin::client::{Client, ClientError};
+use control_plane::client::{Client, ClientError};
 use std::future::Future;
 use std::path::Path;
 

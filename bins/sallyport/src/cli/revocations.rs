@@ -3,12 +3,12 @@
 use super::control::{ask, open_store, record};
 use super::output::{Cell, Tone};
 use super::{Failure, Output, load};
-use crate::admin::client::Client;
-use crate::admin::{RevocationRequest, RevokedName, local_caller, revocation_details, revocation_value, revoked_name};
 use crate::config::Config;
-use crate::config::units::parse_time;
 use crate::serve::parts::revocations_file;
 use clap::Subcommand;
+use control_plane::api::{RevocationRequest, RevokedName, local_caller, revocation_details, revocation_value, revoked_name};
+use control_plane::client::Client;
+use control_plane::units::parse_time;
 use identity::{RevocationError, Revocations};
 use proxy_io::clock::now;
 use serde_json::{Value, json};
@@ -132,7 +132,7 @@ fn row(entry: &Value) -> Vec<Cell> {
         minute("since").into(),
         minute("until").into(),
         text("by").into(),
-        crate::view::printable(&text("reason")).into(),
+        control_plane::view::printable(&text("reason")).into(),
         state,
     ]
 }
@@ -161,5 +161,5 @@ fn lift(config: &Config, client: &Client, name: &RevokedName, output: &Output) -
 /// `principal dev/ci` or `token dev/ID`.
 fn shown(entry: &Value) -> String {
     let name = ["principal", "token"].into_iter().find_map(|kind| entry[kind].as_str().map(|name| format!("{kind} {name}")));
-    crate::view::printable(&name.unwrap_or_default())
+    control_plane::view::printable(&name.unwrap_or_default())
 }

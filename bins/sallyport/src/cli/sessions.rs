@@ -6,10 +6,10 @@ use super::logs::{self, Source};
 use super::output::{Cell, Tone};
 use super::remote::{block_on, encode, gateway};
 use super::{Failure, Output};
-use crate::admin::client::Client;
-use crate::log::{Filter, find_session};
-use crate::view::{self, parameter_in_words, printable, statement, summary};
 use clap::Subcommand;
+use control_plane::client::Client;
+use control_plane::log::{Filter, find_session};
+use control_plane::view::{self, parameter_in_words, printable, statement, summary};
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -17,15 +17,15 @@ mod shipping;
 mod streams;
 #[cfg(test)]
 mod tests;
-pub mod units;
 mod vaults;
 mod witness;
 
 pub use canonical::difference;
+pub use control_plane::keeping::Retention;
 pub use model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
-    ListenerProtocol, LogFormat, MaskConfig, MaskWith, Retention, TargetAddress, TargetProtocol, Telemetry, TlsFiles,
-    UpstreamTls, WitnessConfig,
+    ListenerProtocol, LogFormat, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
+    WitnessConfig,
 };
 pub use parse::{default_file, load, parse};
 pub use problem::{Problem, Problems};

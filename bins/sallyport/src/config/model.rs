@@ -5,7 +5,7 @@ use super::secret::Secret;
 use super::shipping::Shipping;
 use super::streams::Stream;
 use super::vaults::{Fetching, KeyVaultConfig, VaultConfig, WrapSource};
-use audit_store::EventKind;
+use control_plane::keeping::Retention;
 use proxy_core::limits::SessionLimits;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -478,19 +478,6 @@ impl Default for Audit {
             witnesses_min: 0,
         }
     }
-}
-
-/// `[[retention]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retention {
-    /// For how long.
-    pub keep: Duration,
-    /// Of sessions on this connection; `None`: all.
-    pub connection: Option<String>,
-    /// Entries of these kinds; empty: all.
-    pub kinds: Vec<EventKind>,
-    /// These fields; empty: whole entries.
-    pub fields: Vec<String>,
 }
 
 /// `[[witness]]`.

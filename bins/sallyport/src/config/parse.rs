@@ -2,8 +2,8 @@
 
 use super::model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
-    ListenerProtocol, LogFormat, MaskConfig, MaskWith, Retention, TargetAddress, TargetProtocol, Telemetry, TlsFiles,
-    UpstreamTls, WitnessConfig, folder_of,
+    ListenerProtocol, LogFormat, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
+    WitnessConfig, folder_of,
 };
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
@@ -13,6 +13,7 @@ use super::streams::{Stream, stream};
 use super::vaults::{Fetching, KeyVaultConfig, VaultConfig, WrapSource};
 use super::{canonical, rules, vaults, witness};
 use audit_store::EventKind;
+use control_plane::keeping::Retention;
 use proxy_core::limits::SessionLimits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

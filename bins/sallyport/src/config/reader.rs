@@ -4,7 +4,7 @@
 use super::keys::{Key, key, section_keys};
 use super::problem::Problem;
 use super::secret::{InvalidRef, Secret, SecretRef};
-use super::units;
+use control_plane::units;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -3,7 +3,7 @@
 use super::parse::{plain_name, secret, web_address};
 use super::reader::{Section, Source};
 use super::secret::Secret;
-use super::units::show_duration;
+use control_plane::units::show_duration;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -5,13 +5,11 @@
 //! ```
 
 mod files;
-mod keeper;
 mod open;
 mod payload_keys;
 mod publisher;
 
 pub use files::{read_proof, write_proof};
-pub use keeper::{Hold, KeepError, Keeper, Redaction};
 pub use open::open;
 pub use payload_keys::{PayloadKeyError, PayloadKeyFile, change_payload_keys, payload_key_file, read_payload_keys, try_source};
 pub use publisher::Publisher;

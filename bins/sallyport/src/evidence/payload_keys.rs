@@ -8,7 +8,6 @@
 //!
 //! They are unwrapped once, at the start. What unwraps to something else than it was is noticed: a key's id follows from it.
 
-use crate::config::units::show_time;
 use crate::config::{Config, SecretRef, WrapSource};
 use crate::secrets::{FetchError, SecretServices};
 use audit_store::notary::replace_file;
@@ -17,6 +16,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use control_plane::units::show_time;
 use proxy_core::record::{Entry, Event};
 use proxy_core::{SecretBytes, Store, StoreError};
 use proxy_io::clock::now;

@@ -7,8 +7,10 @@ use crate::metrics::{Metrics, family};
 use crate::shipping::Rewrites;
 use crate::witness::Witnesses;
 use audit_store::{AuditStore, Export, Notary, NotaryError, Signed};
+use control_plane::published::{PublishedLog, Round};
 use parking_lot::{Mutex, RwLock};
 use proxy_core::StoreError;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tlog::Note;
@@ -86,18 +88,6 @@ impl Publisher {
         })
     }
 
-    /// The checkpoint that was published last.
-    #[must_use]
-    pub fn published(&self) -> Option<Arc<Signed>> {
-        self.published.read().clone()
-    }
-
-    /// Who signs.
-    #[must_use]
-    pub fn notary(&self) -> &Notary {
-        &self.notary
-    }
-
     /// Signs the log as it is, has it cosigned, and publishes it.
     ///
     /// # Errors
@@ -162,18 +152,6 @@ impl Publisher {
         tokio::task::spawn_blocking(move || work(&publisher)).await.map_err(|error| RoundError::Failed(error.to_string()))?
     }
 
-    /// Removes from what is published what was destroyed of these entries.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn rewrite(&self, range: std::ops::Range<u64>) -> Result<(), StoreError> {
-        self.shipped.add(&range)?;
-        match &self.export {
-            Some(export) => export.lock().rewrite(&self.store.reader(), range),
-            None => Ok(()),
-        }
-    }
-
     /// Writes what is whole and will not change any more: while it is fresh, that is cheap, and a round then takes less time.
     async fn write_ahead(self: &Arc<Self>) {
         if self.export.is_none() {
@@ -214,6 +192,28 @@ impl Publisher {
                 }
                 said = trouble;
             }
+        }
+    }
+}
+
+impl PublishedLog for Publisher {
+    fn published(&self) -> Option<Arc<Signed>> {
+        self.published.read().clone()
+    }
+
+    fn notary(&self) -> &Notary {
+        &self.notary
+    }
+
+    fn publish_now(self: Arc<Self>) -> Round {
+        Box::pin(async move { self.round().await.map_err(|error| error.to_string()) })
+    }
+
+    fn rewrite(&self, range: Range<u64>) -> Result<(), StoreError> {
+        self.shipped.add(&range)?;
+        match &self.export {
+            Some(export) => export.lock().rewrite(&self.store.reader(), range),
+            None => Ok(()),
         }
     }
 }

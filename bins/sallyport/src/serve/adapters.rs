@@ -1,7 +1,7 @@
 //! The binary's parts as the driver and the admin API see them.
 
-use crate::approvals::{ApprovalBoard, Outcome};
 use crate::metrics::{Counter, Gauge, Metrics, family};
+use control_plane::approvals::{ApprovalBoard, Outcome};
 use proxy_core::SessionId;
 use proxy_core::session::{CloseReason, EndReason, UpstreamFailure};
 use proxy_io::{HeldRequest, HoldOutcome, services::Held};

@@ -13,13 +13,11 @@ mod reload;
 mod restart;
 pub(crate) mod tls;
 
-use crate::admin::{self, AdminState};
-use crate::approvals::ApprovalBoard;
 use crate::cli::Failure;
 use crate::cli::control::{locked, private_folders, services};
 use crate::config::{self, Address, Config, ListenerProtocol};
-use crate::evidence::{self, Keeper, PayloadKeyError, PayloadKeyFile, Publisher, change_payload_keys};
-use crate::metrics::{MeteredStore, Metrics};
+use crate::evidence::{self, PayloadKeyError, PayloadKeyFile, Publisher, change_payload_keys};
+use crate::metrics::{MeteredStore, Metrics, family};
 use crate::secrets::{Active, Refresher, SecretServices, prepare};
 use crate::shipping::{Rewrites, Shippers};
 use crate::streams::Streams;
@@ -29,6 +27,9 @@ use crate::witness::Witnesses;
 use adapters::{Board, Counters};
 use authenticate::Gate;
 use catalogs::Catalogs;
+use control_plane::api::{self, ApiState};
+use control_plane::approvals::ApprovalBoard;
+use control_plane::keeping::Keeper;
 use opentelemetry_sdk::trace::SdkTracer;
 use parking_lot::RwLock;
 use parts::{masks, policies, verifier};
@@ -92,7 +93,7 @@ impl Gateway {
         }
     }
 
-    fn health(&self) -> admin::Health {
+    fn health(&self) -> api::Health {
         let mut not_ready = Vec::new();
         let store = self.store.health();
         if !store.accepting {
@@ -102,7 +103,7 @@ impl Gateway {
         if self.stopping.is_cancelled() {
             not_ready.push("the gateway is stopping".to_owned());
         }
-        admin::Health {
+        api::Health {
             not_ready,
             configuration: self.config().digest.clone(),
             waiting_for_restart: restart::waiting_for_restart(&self.started_with, &self.config()),
@@ -271,7 +272,7 @@ fn start(
     let rewrites = Rewrites::open(&config, &log).map_err(|error| Failure::finding(error.to_string()))?;
     let rewrites = Arc::new(rewrites);
     let publisher = Publisher::new(store.clone(), notary, export, witnesses, Arc::clone(&rewrites), metrics.clone());
-    let keeper = Keeper::open(&config, store.clone(), publisher.clone());
+    let keeper = Keeper::open(&config.control_dir(), store.clone(), publisher.clone());
     let keeper = keeper.map_err(|error| Failure::finding(format!("the log's holds cannot be read: {error}")))?;
     let recorded = match tracer {
         Some(tracer) => Arc::new(TracedStore::new(metered, tracer)),
@@ -296,7 +297,7 @@ fn start(
         config: RwLock::new(config.clone()),
         started_with: config.clone(),
     });
-    let host = crate::cli::host_name().unwrap_or_else(|| "unknown".to_owned());
+    let host = control_plane::machine::host_name().unwrap_or_else(|| "unknown".to_owned());
     let started = Event::GatewayStarted { version: env!("CARGO_PKG_VERSION").to_owned(), host };
     gateway.record(started).map_err(|error| Failure::finding(error.to_string()))?;
     let policies = gateway.engine.policies();
@@ -311,7 +312,7 @@ fn start(
 }
 
 /// For the API: a new key for payloads, or all of them wrapped anew.
-fn payload_key_change(gateway: &Arc<Gateway>) -> admin::PayloadKeyChange {
+fn payload_key_change(gateway: &Arc<Gateway>) -> api::PayloadKeyChange {
     let gateway = gateway.clone();
     Box::new(move |by, rewrap| {
         let gateway = gateway.clone();
@@ -324,12 +325,25 @@ fn payload_key_change(gateway: &Arc<Gateway>) -> admin::PayloadKeyChange {
     })
 }
 
+/// What `/metrics` answers.
+fn scrape(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>) -> Box<dyn Fn() -> String + Send + Sync> {
+    let (gateway, board) = (gateway.clone(), board.clone());
+    Box::new(move || {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let metrics = &gateway.metrics;
+        metrics.gauge(&family::SESSIONS_OPEN, &[]).set(count(gateway.registry.live().len()));
+        metrics.gauge(&family::HELD, &[]).set(count(board.len()));
+        metrics.gauge(&family::WAITING, &[]).set(count(gateway.health().waiting_for_restart.len()));
+        metrics.render()
+    })
+}
+
 fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &CancellationToken) -> Result<(), Failure> {
     let config = gateway.config();
     let gate = gateway.gate.clone();
     let health = gateway.clone();
     let retention = gateway.clone();
-    let state = Arc::new(AdminState {
+    let state = Arc::new(ApiState {
         live: gateway.registry.clone(),
         keys: gateway.gate.keys(),
         revocations: gateway.gate.revocations(),
@@ -338,19 +352,19 @@ fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &Cancel
         keeper: gateway.keeper.clone(),
         retention: Box::new(move || retention.config().retention.clone()),
         payload_keys: payload_key_change(gateway),
-        readings: admin::Readings::default(),
+        readings: api::Readings::default(),
         approvals: board.clone(),
         ledger: gateway.ledger.clone(),
         verify: Arc::new(move |credential| {
             let gate = gate.clone();
             Box::pin(async move { gate.verify(&credential).await })
         }),
-        metrics: gateway.metrics.clone(),
+        metrics: scrape(gateway, board),
         health: Box::new(move || health.health()),
     });
-    let socket = admin::server::bind_socket(&config.admin_socket())
+    let socket = api::server::bind_socket(&config.admin_socket())
         .map_err(|error| Failure::finding(format!("{}: {error}", config.admin_socket().display())))?;
-    tokio::spawn(admin::server::serve_socket(state.clone(), socket, stop.clone()));
+    tokio::spawn(api::server::serve_socket(state.clone(), socket, stop.clone()));
     for listener in config.listeners.iter().filter(|listener| listener.protocol == ListenerProtocol::Admin) {
         let Address::Tcp(address) = &listener.address else { continue };
         let bound = std::net::TcpListener::bind(address)
@@ -361,10 +375,10 @@ fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &Cancel
         let tls = certificates.admin().map(|first| {
             let config: Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync> =
                 Arc::new(move || certificates.admin().unwrap_or_else(|| first.clone()));
-            admin::server::Tls { config, optional: listener.tls_optional }
+            api::server::Tls { config, optional: listener.tls_optional }
         });
         tracing::info!(protocol = "admin", %address, "listening");
-        tokio::spawn(admin::server::serve_listener(state.clone(), bound, tls, stop.clone()));
+        tokio::spawn(api::server::serve_listener(state.clone(), bound, tls, stop.clone()));
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use super::Gateway;
 use super::parts::{masks, policies, verifier};
 use super::restart::waiting_for_restart;
-use crate::admin;
 use crate::cli::control::services;
 use crate::config::{self, Config};
 use crate::metrics::family;
@@ -158,7 +157,7 @@ fn end_orphans(gateway: &Gateway, config: &Config) {
 fn owner(path: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     let uid = std::fs::metadata(path).ok()?.uid();
-    Some(admin::user_name(uid))
+    Some(control_plane::machine::user_name(uid))
 }
 
 /// Records a heartbeat in quiet periods, and jumps of the clock, until `stop`.

@@ -1,6 +1,6 @@
 //! How far a destination has come, on the disk: one small JSON file, replaced as a whole.
 
-use crate::config::units::show_time;
+use control_plane::units::show_time;
 use proxy_io::clock::now;
 use serde::{Deserialize, Serialize};
 use std::io;

@@ -33,6 +33,7 @@ use crate::config::{Config, ObjectUrl, Shipping};
 use crate::evidence::Publisher;
 use crate::metrics::Metrics;
 use audit_store::Reader;
+use control_plane::published::PublishedLog;
 use proxy_core::StoreError;
 use proxy_core::record::Event;
 pub(crate) use remote::Remote;

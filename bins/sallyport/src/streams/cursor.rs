@@ -1,8 +1,8 @@
 //! How far a stream has come, on the disk: one small JSON file, replaced as a whole.
 
 use crate::config::Stream;
-use crate::config::units::show_time;
 use audit_store::Reader;
+use control_plane::units::show_time;
 use proxy_core::StoreError;
 use proxy_io::clock::now;
 use serde::{Deserialize, Serialize};

@@ -38,7 +38,7 @@ fn nanos(micros: i64) -> u64 {
 impl Otlp {
     pub(super) fn new(stream: &Stream, url: &str) -> Result<Self, String> {
         let http = Http::new(stream, url, "application/x-protobuf")?;
-        let host = crate::cli::host_name().unwrap_or_else(|| "unknown".to_owned());
+        let host = control_plane::machine::host_name().unwrap_or_else(|| "unknown".to_owned());
         Ok(Self { http, format: stream.format.as_str(), log_id: String::new(), host })
     }
 

@@ -112,7 +112,7 @@ impl Pump {
             Sink::Otlp(otlp) => otlp.of_log(&id),
             Sink::Http(_) => {}
         }
-        let host = crate::cli::host_name().unwrap_or_else(|| "unknown".to_owned());
+        let host = control_plane::machine::host_name().unwrap_or_else(|| "unknown".to_owned());
         let log = LogInfo { id, version: env!("CARGO_PKG_VERSION").to_owned(), host };
         Ok(Self {
             name: stream.name.clone(),

@@ -56,7 +56,7 @@ impl Syslog {
         } else {
             None
         };
-        let own_name = crate::cli::host_name().unwrap_or_else(|| "-".to_owned());
+        let own_name = control_plane::machine::host_name().unwrap_or_else(|| "-".to_owned());
         Ok(Self { host: host.to_owned(), port, tls, connection: None, own_name, log_id: String::new() })
     }
 

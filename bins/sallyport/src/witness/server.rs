@@ -5,7 +5,7 @@
 
 use super::memory::{Answer, Witness};
 use super::seconds;
-use crate::admin::server::{HttpLimits, accept_all, serve_http};
+use control_plane::api::server::{HttpLimits, accept_all, serve_http};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};

@@ -4,18 +4,18 @@
 //! after the manifest has taken its own. What is left of an export that was killed is the partial file.
 
 use super::progress::Progress;
-use crate::admin::client::{Client, ClientError};
-use crate::admin::local_caller;
 use crate::cli::control::open_store;
 use crate::cli::logs;
 use crate::cli::output::Tone;
 use crate::cli::remote::{block_on, encode};
 use crate::cli::{Failure, Output, load};
 use crate::config::Config;
-use crate::export::{Frame, Plan, PlanError, completed};
-use crate::log::Filter;
 use audit_export::{Format, Manifest};
 use aws_lc_rs::digest::{Context as Digest, SHA256};
+use control_plane::api::local_caller;
+use control_plane::client::{Client, ClientError};
+use control_plane::export::{Frame, Plan, PlanError, completed};
+use control_plane::log::Filter;
 use proxy_core::record::{Entry, Event};
 use proxy_core::{Store, StoreError};
 use proxy_io::clock::now;

@@ -1,12 +1,12 @@
 //! `sallyport audit hold`, `redact` and `retain`: what is kept, and what is not.
 
-use crate::admin::client::Client;
-use crate::admin::{HoldRequest, RedactionRequest};
 use crate::cli::output::Cell;
 use crate::cli::remote::{block_on, encode};
 use crate::cli::{Failure, Output, load};
-use crate::view::printable;
 use clap::Subcommand;
+use control_plane::api::{HoldRequest, RedactionRequest};
+use control_plane::client::Client;
+use control_plane::view::printable;
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -1,11 +1,11 @@
 //! `sallyport audit key` and `checkpoint`: what an auditor keeps elsewhere.
 
-use crate::admin::local_caller;
 use crate::cli::control::{ask, locked, open_log, services, writing_keys};
 use crate::cli::remote::block_on;
 use crate::cli::{Failure, Output, load};
 use crate::evidence::{self, PayloadKeyError, change_payload_keys as change};
 use clap::Subcommand;
+use control_plane::api::local_caller;
 use proxy_io::clock::now;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -55,7 +55,7 @@ fn show(file: &Path, output: &Output) -> Result<(), Failure> {
 
 fn rotate(file: &Path, output: &Output) -> Result<(), Failure> {
     let config = load(file)?;
-    let client = crate::admin::client::Client::new(&config.admin_socket());
+    let client = control_plane::client::Client::new(&config.admin_socket());
     let answer = match ask(async { client.post("/api/v1/audit/key/rotate", &Value::Null).await })? {
         Some(answer) => answer,
         None => {
@@ -75,7 +75,7 @@ fn rotate(file: &Path, output: &Output) -> Result<(), Failure> {
 /// A new key for payloads, or all of them wrapped anew.
 fn payload(file: &Path, rewrap: bool, output: &Output) -> Result<(), Failure> {
     let config = load(file)?;
-    let client = crate::admin::client::Client::new(&config.admin_socket());
+    let client = control_plane::client::Client::new(&config.admin_socket());
     let path = if rewrap { "/api/v1/audit/key/rewrap" } else { "/api/v1/audit/key/rotate-payload" };
     let answer = match ask(async { client.post(path, &Value::Null).await })? {
         Some(answer) => answer,
@@ -100,7 +100,7 @@ fn payload(file: &Path, rewrap: bool, output: &Output) -> Result<(), Failure> {
 /// The checkpoint that was published last; where none is, the one that was signed last.
 pub(super) fn checkpoint(file: &Path, output: &Output) -> Result<(), Failure> {
     let config = load(file)?;
-    let client = crate::admin::client::Client::new(&config.admin_socket());
+    let client = control_plane::client::Client::new(&config.admin_socket());
     let asked = ask(async { client.text("/log/checkpoint").await.map(|(status, text)| json!([status, text])) })?;
     let running = asked.filter(|answer| answer[0] == 200).and_then(|answer| answer[1].as_str().map(str::to_owned));
     let note = match running {

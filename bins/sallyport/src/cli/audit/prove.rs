@@ -1,13 +1,13 @@
 //! `sallyport audit prove`: entries that somebody can check who has neither the log nor a network.
 
-use crate::admin::{prove_all, proven_of};
 use crate::cli::logs::{self, Source};
 use crate::cli::remote::{block_on, encode};
 use crate::cli::{Failure, Output, load};
 use crate::evidence::write_proof;
-use crate::log::find_session;
 use audit_store::Reader;
 use audit_store::prove::Proven;
+use control_plane::api::{prove_all, proven_of};
+use control_plane::log::find_session;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,11 @@
 //! `sallyport audit repair`: a log that cannot be opened, because a power loss has damaged its end.
 
-use crate::admin::client::{Client, ClientError};
 use crate::cli::control::{record, writing_keys};
 use crate::cli::remote::block_on;
 use crate::cli::{Failure, Output, load};
 use crate::config::Config;
 use audit_store::{Damage, Options};
+use control_plane::client::{Client, ClientError};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,6 @@
 //! `sallyport audit verify`: a live log, a published one, one in object storage, or a proof.
 
 use super::progress::Progress;
-use crate::admin::Holding;
-use crate::admin::client::Client;
 use crate::cli::control::{fetch, payload_keys, services};
 use crate::cli::logs::{self, Source};
 use crate::cli::output::Tone;
@@ -11,9 +9,11 @@ use crate::cli::{Failure, Output, load};
 use crate::config::{ObjectUrl, Reach, parse};
 use crate::evidence::{PayloadKeyError, read_payload_keys, read_proof};
 use crate::shipping::Remote;
-use crate::view::{self, printable, summary};
 use audit_store::prove::{Shown, check};
 use audit_store::{Expected, Folder, PayloadKeys, verify_published};
+use control_plane::api::Holding;
+use control_plane::client::Client;
+use control_plane::view::{self, printable, summary};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

@@ -4,9 +4,9 @@
 
 use crate::cli::output::Tone;
 use crate::cli::{Failure, Output};
-use crate::config::units::show_time;
-use crate::view::{self, printable, summary};
 use audit_store::{EntryFilter, LeafField, Reader, Standing, leaf_fields, open_read_only};
+use control_plane::units::show_time;
+use control_plane::view::{self, printable, summary};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use super::Kind;
 use crate::cli::Failure;
-use crate::config::units::parse_time;
+use control_plane::units::parse_time;
 use proxy_core::catalog::{Catalog, Column, Relation, RelationKind};
 use proxy_core::{PrincipalKind, Timestamp};
 use serde::Deserialize;

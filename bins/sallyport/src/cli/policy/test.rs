@@ -7,7 +7,7 @@ use crate::cli::remote::block_on;
 use crate::cli::{Failure, Output, load};
 use crate::config::Config;
 use crate::serve::parts::{masks, policies};
-use crate::view::printable;
+use control_plane::view::printable;
 use policy::explain::Question;
 use policy::{Explanation, PolicyEngine};
 use proxy_io::clock::now;

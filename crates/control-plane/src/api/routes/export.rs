@@ -5,7 +5,7 @@
 //! read; a reader that is slow holds it up, and one that goes away ends it.
 
 use super::super::auth::{Peer, require};
-use super::super::{AdminState, ApiError, Role};
+use super::super::{ApiError, ApiState, Role};
 use crate::export::{FRAME_DATA_MAX, Frame, Plan, PlanError, completed};
 use crate::log::Filter;
 use audit_export::{Export, ExportError, Format, Manifest};
@@ -111,7 +111,7 @@ impl Wire {
 
 /// The resource.
 pub(super) async fn export(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Query(query): Query<ExportQuery>,
@@ -150,7 +150,7 @@ enum Ended {
 }
 
 struct Job {
-    state: Arc<AdminState>,
+    state: Arc<ApiState>,
     plan: Plan,
     by: String,
     wire: Wire,

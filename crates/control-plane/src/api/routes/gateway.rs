@@ -1,8 +1,7 @@
 //! Health, metrics, status.
 
 use super::super::auth::{Peer, require};
-use super::super::{AdminState, ApiError, Role};
-use crate::metrics::family;
+use super::super::{ApiError, ApiState, Role};
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,7 +15,7 @@ pub(super) async fn alive() -> &'static str {
 }
 
 /// `/readyz`: sessions can be opened.
-pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> Response {
+pub(super) async fn ready(State(state): State<Arc<ApiState>>) -> Response {
     let health = (state.health)();
     if health.not_ready.is_empty() {
         return "ready\n".into_response();
@@ -25,17 +24,13 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> Response {
 }
 
 /// `/metrics`.
-pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
-    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    state.metrics.gauge(&family::SESSIONS_OPEN, &[]).set(count(state.live.list().len()));
-    state.metrics.gauge(&family::HELD, &[]).set(count(state.approvals.len()));
-    state.metrics.gauge(&family::WAITING, &[]).set(count((state.health)().waiting_for_restart.len()));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render()).into_response()
+pub(super) async fn metrics(State(state): State<Arc<ApiState>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (state.metrics)()).into_response()
 }
 
 /// `GET /api/v1/status`.
 pub(super) async fn status(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {

@@ -9,7 +9,7 @@
 
 mod standing;
 
-use crate::config::units;
+use crate::units;
 use aws_lc_rs::rand;
 use parking_lot::Mutex;
 use proxy_core::pipeline::{Approval, ReviewGroup};

@@ -1,7 +1,17 @@
-//! Names of this machine's users.
+//! Names of this machine and of its users.
+
+/// This machine's name, where the system tells it.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
+    let name = name.trim();
+    let good = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
+    good.then(|| name.to_owned())
+}
 
 /// The user's name, or `uid N` where the user database of the machine does not have it as a file.
-pub(crate) fn name_of(uid: u32) -> String {
+#[must_use]
+pub fn user_name(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     find(&passwd, uid).map_or_else(|| format!("uid {uid}"), str::to_owned)
 }

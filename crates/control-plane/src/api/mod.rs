@@ -7,26 +7,21 @@
 //! - Every action and every reading of the log is an entry of the log. It is recorded before it takes effect: if
 //!   the store cannot accept, nothing happens.
 //!
-//! The gateway supplies [`AdminState`] and calls [`server::serve_socket`] and [`server::serve_listener`].
+//! The gateway supplies [`ApiState`] and calls [`server::serve_socket`] and [`server::serve_listener`].
 
 mod auth;
-pub mod client;
 mod error;
 mod routes;
 pub mod server;
 mod state;
 #[cfg(test)]
 mod tests;
-mod users;
-
-pub(crate) use routes::log::{prove_all, proven_of};
-pub(crate) use users::name_of as user_name;
 
 pub use auth::{Caller, Role, local_caller};
 pub use error::ApiError;
 pub use routes::audit::Holding;
 pub use routes::keeping::{HoldRequest, RedactionRequest};
 pub use routes::keys::{KeyRequest, creation_details, key_value};
-pub use routes::log::Readings;
+pub use routes::log::{Readings, prove_all, proven_of};
 pub use routes::revocations::{RevocationRequest, RevokedName, revocation_details, revocation_value, revoked_name};
-pub use state::{AdminState, Health, LiveSession, LiveSessions, PayloadKeyChange, Verify};
+pub use state::{ApiState, Health, LiveSession, LiveSessions, PayloadKeyChange, Verify};

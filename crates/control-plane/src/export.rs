@@ -1,7 +1,7 @@
 //! Exports of the log: what is asked for, how it is recorded, and how it travels from the gateway to the command line.
 
-use crate::config::units::show_time;
 use crate::log::{Filter, InvalidFilter, LogError, find_session};
+use crate::units::show_time;
 use audit_export::{Export, Format, Manifest, Query, Totals};
 use audit_store::{EntryFilter, Reader};
 use proxy_core::record::Event;
@@ -68,7 +68,7 @@ impl Plan {
     /// # Errors
     /// [`StoreError`].
     pub fn export(&self, reader: Reader) -> Result<Export, StoreError> {
-        let host = crate::cli::host_name().unwrap_or_else(|| "unknown".to_owned());
+        let host = crate::machine::host_name().unwrap_or_else(|| "unknown".to_owned());
         Export::new(reader, self.filter.clone(), self.format, env!("CARGO_PKG_VERSION"), &host)
     }
 

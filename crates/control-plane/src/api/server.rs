@@ -1,8 +1,8 @@
 //! The sockets of the API.
 
+use super::ApiState;
 use super::auth::Peer;
 use super::routes::router;
-use super::{AdminState, users};
 use axum::extract::Extension;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -58,7 +58,7 @@ pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves the gateway's own socket until `stop`.
-pub async fn serve_socket(state: Arc<AdminState>, listener: UnixListener, stop: CancellationToken) {
+pub async fn serve_socket(state: Arc<ApiState>, listener: UnixListener, stop: CancellationToken) {
     let own = std::fs::metadata("/proc/self").map_or(u32::MAX, |metadata| metadata.uid());
     accept_all(
         &stop,
@@ -79,7 +79,7 @@ pub async fn serve_socket(state: Arc<AdminState>, listener: UnixListener, stop: 
 fn local_user(stream: &UnixStream, own: u32) -> Option<String> {
     let uid = stream.peer_cred().ok()?.uid();
     if uid == own || uid == 0 {
-        return Some(users::name_of(uid));
+        return Some(crate::machine::user_name(uid));
     }
     tracing::warn!(uid, "a connection to the admin socket was refused: it is another user's");
     None
@@ -95,7 +95,7 @@ pub struct Tls {
 }
 
 /// Serves the `admin` listener until `stop`. `None`: plain HTTP, only ever on a local address.
-pub async fn serve_listener(state: Arc<AdminState>, listener: TcpListener, tls: Option<Tls>, stop: CancellationToken) {
+pub async fn serve_listener(state: Arc<ApiState>, listener: TcpListener, tls: Option<Tls>, stop: CancellationToken) {
     accept_all(
         &stop,
         || listener.accept(),
@@ -135,7 +135,7 @@ async fn looks_like_tls(stream: &tokio::net::TcpStream) -> bool {
 }
 
 /// Accepts until `stop`, one task for each connection, at most [`CONNECTIONS_MAX`] at once.
-pub(crate) async fn accept_all<A, F, S, T>(stop: &CancellationToken, accept: impl Fn() -> A, serve: F)
+pub async fn accept_all<A, F, S, T>(stop: &CancellationToken, accept: impl Fn() -> A, serve: F)
 where
     A: Future<Output = io::Result<S>>,
     F: Fn(S, OwnedSemaphorePermit) -> T,
@@ -162,7 +162,7 @@ where
     }
 }
 
-async fn serve<S>(state: Arc<AdminState>, stream: S, peer: Peer, stop: &CancellationToken)
+async fn serve<S>(state: Arc<ApiState>, stream: S, peer: Peer, stop: &CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -173,17 +173,17 @@ where
 }
 
 /// Limits of one connection.
-pub(crate) struct HttpLimits {
+pub struct HttpLimits {
     /// Longest that a request's head may take, and that it may be idle between two.
-    pub(crate) head: Duration,
+    pub head: Duration,
     /// Longest head, in bytes.
-    pub(crate) head_max: usize,
+    pub head_max: usize,
     /// How long what is being answered may take when everything stops.
-    pub(crate) grace: Duration,
+    pub grace: Duration,
 }
 
 /// Serves HTTP/1.1 on one connection until it closes, or until `stop`.
-pub(crate) async fn serve_http<S, V, B>(stream: S, service: V, limits: HttpLimits, stop: &CancellationToken)
+pub async fn serve_http<S, V, B>(stream: S, service: V, limits: HttpLimits, stop: &CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     V: Service<Request<Incoming>, Response = Response<B>>,

@@ -1,6 +1,6 @@
 //! Reading the audit log: the same filters for the API and for the command line.
 
-use crate::config::units::parse_time;
+use crate::units::parse_time;
 use audit_store::limits::TEXT_MIN;
 use audit_store::{EntryFilter, EventKind, Reader, SessionFilter, StoredEntry};
 use proxy_core::record::RecordedVerdict;

@@ -10,7 +10,7 @@ pub(crate) mod log;
 pub(crate) mod revocations;
 mod sessions;
 
-use super::AdminState;
+use super::ApiState;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 const BODY_MAX: usize = 64 << 10;
 
 /// Every resource.
-pub(super) fn router(state: Arc<AdminState>) -> Router {
+pub(super) fn router(state: Arc<ApiState>) -> Router {
     Router::new()
         .route("/healthz", get(gateway::alive))
         .route("/readyz", get(gateway::ready))

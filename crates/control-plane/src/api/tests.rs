@@ -1,8 +1,9 @@
-use super::client::{Client, ClientError};
 use super::server::{bind_socket, serve_listener, serve_socket};
 use super::*;
 use crate::approvals::{ApprovalBoard, Outcome};
-use crate::metrics::{Metrics, family};
+use crate::client::{Client, ClientError};
+use crate::keeping::Keeper;
+use crate::published::{PublishedLog, Round};
 use audit_store::{AuditStore, EntryFilter};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -78,10 +79,31 @@ fn target() -> Target {
     }
 }
 
+/// A log that is signed, and published nowhere.
+struct Unpublished(audit_store::Notary);
+
+impl PublishedLog for Unpublished {
+    fn published(&self) -> Option<Arc<audit_store::Signed>> {
+        self.0.last().map(Arc::new)
+    }
+
+    fn notary(&self) -> &audit_store::Notary {
+        &self.0
+    }
+
+    fn publish_now(self: Arc<Self>) -> Round {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn rewrite(&self, _: std::ops::Range<u64>) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 struct Gateway {
     store: Arc<Recording>,
     live: Arc<Live>,
-    state: Arc<AdminState>,
+    state: Arc<ApiState>,
     stop: CancellationToken,
     folder: tempfile::TempDir,
 }
@@ -94,20 +116,8 @@ impl Gateway {
         let store = Arc::new(store);
         let opening = audit_store::Opening { folder: folder.path(), sealing: None, by: "test", now: Timestamp(0), moved: false };
         let notary = audit_store::Notary::open(Arc::clone(&store), opening).unwrap();
-        let witnesses = crate::witness::Witnesses::new(&[], 0).unwrap();
-        let listener = "data_dir = \"data\"\n[[listener]]\nprotocol = \"admin\"\naddress = \"127.0.0.1:1\"\ntls = \"optional\"\n";
-        let config =
-            crate::config::parse(listener, &folder.path().join("sallyport.toml")).unwrap_or_else(|error| panic!("{error}"));
-        let rewrites = Arc::new(crate::shipping::Rewrites::open(&config, "").unwrap());
-        let publisher = crate::evidence::Publisher::new(
-            Arc::clone(&store),
-            notary,
-            None,
-            witnesses,
-            rewrites,
-            crate::metrics::Metrics::new(),
-        );
-        let keeper = crate::evidence::Keeper::open(&config, Arc::clone(&store), Arc::clone(&publisher)).unwrap();
+        let publisher = Arc::new(Unpublished(notary)) as Arc<dyn PublishedLog>;
+        let keeper = Keeper::open(folder.path(), Arc::clone(&store), Arc::clone(&publisher)).unwrap();
         let (store, live) = (Arc::new(Recording { store, closed: Mutex::new(false) }), Arc::new(Live::default()));
         let keys = Arc::new(identity::MachineKeys::open(&folder.path().join("keys.json")).unwrap());
         let revocations = Arc::new(identity::Revocations::open(&folder.path().join("revocations.json")).unwrap());
@@ -122,7 +132,7 @@ impl Gateway {
                 }
             })
         });
-        let state = Arc::new(AdminState {
+        let state = Arc::new(ApiState {
             publisher,
             keeper: Arc::new(keeper),
             retention: Box::new(Vec::new),
@@ -135,7 +145,7 @@ impl Gateway {
             log,
             ledger: Ledger::new(Arc::clone(&store) as Arc<dyn Store>),
             verify,
-            metrics: Metrics::new(),
+            metrics: Box::new(|| "sallyport_connections_total{protocol=\"postgres\"} 1\n".to_owned()),
             health: Box::new(|| Health { not_ready: vec!["the audit store's disk is full".into()], ..Health::default() }),
         });
         let (stop, listener) = (CancellationToken::new(), bind_socket(&folder.path().join("admin.sock")).unwrap());
@@ -207,7 +217,6 @@ async fn send(address: std::net::SocketAddr, method: &str, path: &str, token: Op
 #[tokio::test]
 async fn health_and_metrics_are_open_and_the_rest_is_not() {
     let gateway = Gateway::start();
-    gateway.state.metrics.counter(&family::CONNECTIONS, &["postgres"]).inc();
     let address = gateway.listen().await;
     assert_eq!(http(address, "GET", "/healthz", None).await, (200, "ok\n".into()));
     assert_eq!(http(address, "GET", "/readyz", None).await, (503, "the audit store's disk is full\n".into()));

@@ -1,7 +1,7 @@
 //! Approvals that cover more than the one request that they were given for.
 
 use super::{ApprovalId, Opinion};
-use crate::config::units::{parse_duration, show_duration};
+use crate::units::{parse_duration, show_duration};
 use proxy_core::pipeline::Widths;
 use proxy_core::{SessionId, Timestamp};
 use proxy_io::HeldRequest;

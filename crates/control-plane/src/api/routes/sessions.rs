@@ -1,9 +1,9 @@
 //! Sessions: open ones, recorded ones, and ending one.
 
 use super::super::auth::{Caller, Peer, require};
-use super::super::{AdminState, ApiError, LiveSession, Role};
-use crate::config::units::show_time;
+use super::super::{ApiError, ApiState, LiveSession, Role};
 use crate::log::{Filter, find_session};
+use crate::units::show_time;
 use crate::view;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
@@ -57,7 +57,7 @@ fn live_value(session: &LiveSession) -> Value {
 
 /// `GET /api/v1/sessions/live`: the sessions that are open now, oldest first.
 pub(super) async fn live(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -69,7 +69,7 @@ pub(super) async fn live(
 
 /// `GET /api/v1/sessions`: recorded sessions, newest first; `open` says which are open now.
 pub(super) async fn list(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Query(query): Query<ListQuery>,
@@ -94,7 +94,7 @@ pub(super) async fn list(
 
 /// `GET /api/v1/sessions/{id}`: the story of a session, a part at a time.
 pub(super) async fn show(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -115,7 +115,7 @@ pub(super) async fn show(
 
 /// `POST /api/v1/sessions/{id}/kill`. The id may be shortened to any start that only one open session has.
 pub(super) async fn kill(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -138,7 +138,7 @@ pub(super) struct KillQuery {
 /// `POST /api/v1/sessions/kill`: every session that a principal has open. It may open others afterwards: what keeps it
 /// out is a revocation.
 pub(super) async fn kill_all(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Json(query): Json<KillQuery>,
@@ -154,7 +154,7 @@ pub(super) async fn kill_all(
 }
 
 /// Records that a session is to end, and tells it. Whether it was still there.
-async fn end(state: &AdminState, caller: &Caller, session: &LiveSession) -> Result<bool, ApiError> {
+async fn end(state: &ApiState, caller: &Caller, session: &LiveSession) -> Result<bool, ApiError> {
     let details = BTreeMap::from([
         ("principal".to_owned(), session.principal.id()),
         ("connection".to_owned(), session.target.connection.clone()),
@@ -173,7 +173,7 @@ async fn end(state: &AdminState, caller: &Caller, session: &LiveSession) -> Resu
     Err(ApiError::Failed(format!("session {} does not take messages now; try again", session.id)))
 }
 
-fn find(state: &AdminState, id: &str) -> Result<LiveSession, ApiError> {
+fn find(state: &ApiState, id: &str) -> Result<LiveSession, ApiError> {
     let list = state.live.list();
     if let Ok(full) = id.parse::<SessionId>() {
         let found = list.into_iter().find(|session| session.id == full);

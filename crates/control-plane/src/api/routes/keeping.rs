@@ -1,8 +1,8 @@
 //! How long contents of the log are kept: legal holds, redaction, and the rules at work.
 
 use super::super::auth::{Peer, require};
-use super::super::{AdminState, ApiError, Role};
-use crate::evidence::{Hold, KeepError, Redaction};
+use super::super::{ApiError, ApiState, Role};
+use crate::keeping::{Hold, KeepError, Redaction};
 use crate::log::find_session;
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -67,8 +67,8 @@ fn reason(text: &str) -> Result<String, ApiError> {
 
 /// Away from the event loop: it reads and writes the log.
 async fn work<T: Send + 'static>(
-    state: &Arc<AdminState>,
-    work: impl FnOnce(&AdminState) -> Result<T, ApiError> + Send + 'static,
+    state: &Arc<ApiState>,
+    work: impl FnOnce(&ApiState) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let state = Arc::clone(state);
     tokio::task::spawn_blocking(move || work(&state)).await.map_err(|error| ApiError::Failed(error.to_string()))?
@@ -76,7 +76,7 @@ async fn work<T: Send + 'static>(
 
 /// `GET /api/v1/audit/holds`.
 pub(super) async fn holds(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -86,7 +86,7 @@ pub(super) async fn holds(
 
 /// `POST /api/v1/audit/holds`.
 pub(super) async fn hold(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Json(request): Json<HoldRequest>,
@@ -102,7 +102,7 @@ pub(super) async fn hold(
 
 /// `POST /api/v1/audit/holds/{id}/release`.
 pub(super) async fn release(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -116,7 +116,7 @@ pub(super) async fn release(
 
 /// `POST /api/v1/audit/redact`.
 pub(super) async fn redact(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Json(request): Json<RedactionRequest>,
@@ -133,7 +133,7 @@ pub(super) async fn redact(
 
 /// `POST /api/v1/audit/retain`: applies the rules now. They are applied every hour anyway.
 pub(super) async fn retain(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {

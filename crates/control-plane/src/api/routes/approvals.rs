@@ -1,7 +1,7 @@
 //! Requests that wait for a reviewer.
 
 use super::super::auth::{Caller, Peer, require};
-use super::super::{AdminState, ApiError, Role};
+use super::super::{ApiError, ApiState, Role};
 use crate::approvals::{ApprovalId, InvalidWidth, Pending, Refused, Width, Word};
 use crate::view;
 use axum::Json;
@@ -29,7 +29,7 @@ pub(super) struct Decision {
 
 /// `GET /api/v1/approvals`.
 pub(super) async fn list(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -40,7 +40,7 @@ pub(super) async fn list(
 
 /// `GET /api/v1/approvals/{id}`.
 pub(super) async fn show(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -51,7 +51,7 @@ pub(super) async fn show(
 
 /// `POST /api/v1/approvals/{id}/approve`.
 pub(super) async fn approve(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -67,7 +67,7 @@ pub(super) async fn approve(
 
 /// `POST /api/v1/approvals/{id}/deny`.
 pub(super) async fn deny(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -86,7 +86,7 @@ pub(super) async fn deny(
 
 /// `GET /api/v1/approvals/standing`: approvals in force that cover more than one request.
 pub(super) async fn standing(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -97,7 +97,7 @@ pub(super) async fn standing(
 
 /// `POST /api/v1/approvals/{id}/revoke`: takes such an approval back.
 pub(super) async fn revoke(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -129,7 +129,7 @@ fn word(body: Option<Json<Decision>>) -> Result<Word, ApiError> {
 
 /// One reviewer's word, which may be one of several that are needed. The request's own record follows when it
 /// is settled.
-async fn record(state: &AdminState, caller: &Caller, pending: &Pending, action: &str, word: &Word) -> Result<(), ApiError> {
+async fn record(state: &ApiState, caller: &Caller, pending: &Pending, action: &str, word: &Word) -> Result<(), ApiError> {
     let held = &pending.held;
     state.record_action(caller.id(), action, object(held), details(pending.id, held, word)).await
 }

@@ -1,6 +1,6 @@
 //! Who calls the API, and what they may.
 
-use super::{AdminState, ApiError};
+use super::{ApiError, ApiState};
 use crate::approvals::{Groups, Reviewer};
 use axum::http::{HeaderMap, header};
 use proxy_core::{Principal, SecretBytes};
@@ -53,7 +53,7 @@ pub(super) enum Peer {
 #[must_use]
 pub fn local_caller() -> String {
     let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |metadata| metadata.uid());
-    Caller::Local(super::users::name_of(uid)).id()
+    Caller::Local(crate::machine::user_name(uid)).id()
 }
 
 /// Who calls.
@@ -96,7 +96,7 @@ impl Caller {
 }
 
 /// Identifies the caller, and checks that they have one of the roles.
-pub(super) async fn require(state: &AdminState, peer: &Peer, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, ApiError> {
+pub(super) async fn require(state: &ApiState, peer: &Peer, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, ApiError> {
     let caller = identify(state, peer, headers).await?;
     if roles.iter().any(|role| caller.has(*role)) {
         return Ok(caller);
@@ -105,7 +105,7 @@ pub(super) async fn require(state: &AdminState, peer: &Peer, headers: &HeaderMap
     Err(ApiError::Forbidden(format!("{} needs the role {names} for this", caller.id())))
 }
 
-async fn identify(state: &AdminState, peer: &Peer, headers: &HeaderMap) -> Result<Caller, ApiError> {
+async fn identify(state: &ApiState, peer: &Peer, headers: &HeaderMap) -> Result<Caller, ApiError> {
     match peer {
         Peer::Local { user } => return Ok(Caller::Local(user.clone())),
         Peer::Remote { private: false } => {

@@ -3,10 +3,9 @@
 use super::ApiError;
 use super::routes::log::Readings;
 use crate::approvals::ApprovalBoard;
-use crate::config::Retention;
-use crate::evidence::{Keeper, Publisher};
+use crate::keeping::{Keeper, Retention};
 use crate::log::LogError;
-use crate::metrics::Metrics;
+use crate::published::PublishedLog;
 use audit_store::Reader;
 use identity::{MachineKeys, Revocations};
 use proxy_core::record::{Entry, Event};
@@ -103,7 +102,7 @@ pub struct Health {
 }
 
 /// Everything that the API works on. The gateway makes one and shares it with its sockets.
-pub struct AdminState {
+pub struct ApiState {
     /// The open sessions.
     pub live: Arc<dyn LiveSessions>,
     /// Requests that wait.
@@ -115,7 +114,7 @@ pub struct AdminState {
     /// The log, for reading.
     pub log: Reader,
     /// The log, for those who verify it.
-    pub publisher: Arc<Publisher>,
+    pub publisher: Arc<dyn PublishedLog>,
     /// How long its contents are kept.
     pub keeper: Arc<Keeper>,
     /// The rules for that which are active.
@@ -128,13 +127,13 @@ pub struct AdminState {
     pub ledger: Ledger,
     /// Who calls.
     pub verify: Verify,
-    /// For `/metrics`.
-    pub metrics: Arc<Metrics>,
+    /// For `/metrics`: all of them, in Prometheus' text format.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// For `/readyz` and the status.
     pub health: Box<dyn Fn() -> Health + Send + Sync>,
 }
 
-impl AdminState {
+impl ApiState {
     /// Records an action. When it returns, the entry is kept; only then may the action take effect.
     ///
     /// # Errors

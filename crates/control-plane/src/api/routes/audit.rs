@@ -1,7 +1,7 @@
 //! The log: entries as they come, and whether it holds together.
 
 use super::super::auth::{Peer, require};
-use super::super::{AdminState, ApiError, Role};
+use super::super::{ApiError, ApiState, Role};
 use crate::log::{Filter, find_session, forward, last};
 use crate::view;
 use audit_store::{EntryFilter, Expected, Reader, StoredEntry};
@@ -45,7 +45,7 @@ pub(super) struct EntriesQuery {
 
 /// `GET /api/v1/audit/entries`: one JSON document in each line.
 pub(super) async fn entries(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Query(query): Query<EntriesQuery>,
@@ -149,7 +149,7 @@ impl Holding {
 
 /// `GET /api/v1/audit/verify`: reads the whole log, and holds it against its last checkpoint and key.
 pub(super) async fn verify(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Query(query): Query<VerifyQuery>,
@@ -159,7 +159,7 @@ pub(super) async fn verify(
 
 /// `POST /api/v1/audit/verify`: the same, and what the caller holds.
 pub(super) async fn verify_expected(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Query(query): Query<VerifyQuery>,

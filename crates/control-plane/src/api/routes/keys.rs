@@ -1,8 +1,8 @@
 //! Machine keys.
 
 use super::super::auth::{Peer, require};
-use super::super::{AdminState, ApiError, Role};
-use crate::config::units::{parse_duration, show_time};
+use super::super::{ApiError, ApiState, Role};
+use crate::units::{parse_duration, show_time};
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::HeaderMap;
@@ -105,7 +105,7 @@ impl From<KeyStoreError> for ApiError {
 
 /// `GET /api/v1/keys`.
 pub(super) async fn list(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -115,7 +115,7 @@ pub(super) async fn list(
 
 /// `POST /api/v1/keys`. The secret is in the answer, and nowhere else afterwards.
 pub(super) async fn create(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Json(request): Json<KeyRequest>,
@@ -144,7 +144,7 @@ pub(super) async fn create(
 
 /// `POST /api/v1/keys/{id}/revoke`. Its live sessions end.
 pub(super) async fn revoke(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(id): Path<String>,

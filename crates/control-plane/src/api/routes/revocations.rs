@@ -1,8 +1,8 @@
 //! The kill list: principals and single tokens that are refused although they are valid elsewhere.
 
 use super::super::auth::{Peer, require};
-use super::super::{AdminState, ApiError, Role};
-use crate::config::units::{parse_duration, show_time};
+use super::super::{ApiError, ApiState, Role};
+use crate::units::{parse_duration, show_time};
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
@@ -117,7 +117,7 @@ impl From<RevocationError> for ApiError {
 
 /// `GET /api/v1/revocations`.
 pub(super) async fn list(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -127,7 +127,7 @@ pub(super) async fn list(
 
 /// `POST /api/v1/revocations`. Live sessions of what is revoked end.
 pub(super) async fn create(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Json(request): Json<RevocationRequest>,
@@ -142,7 +142,7 @@ pub(super) async fn create(
 
 /// `POST /api/v1/revocations/lift`.
 pub(super) async fn lift(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Json(name): Json<RevokedName>,
@@ -157,7 +157,7 @@ pub(super) async fn lift(
 
 /// Changes the list, away from the event loop, and has every session look whether it may stay.
 async fn change(
-    state: &AdminState,
+    state: &ApiState,
     change: impl FnOnce(&Revocations) -> Result<(), RevocationError> + Send + 'static,
 ) -> Result<(), ApiError> {
     let list = Arc::clone(&state.revocations);

@@ -3,9 +3,8 @@
 //! Holds and how far each rule has come are in `control/retention.json`. A hold is in force before the log says so, and a
 //! redaction is in the log before anything is destroyed.
 
-use super::Publisher;
-use crate::config::units::{show_duration, show_time};
-use crate::config::{Config, Retention};
+use crate::published::PublishedLog;
+use crate::units::{show_duration, show_time};
 use audit_store::{AuditStore, EventKind, Selection};
 use parking_lot::Mutex;
 use proxy_core::record::{Entry, Event};
@@ -13,11 +12,25 @@ use proxy_core::{SessionId, Store, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most holds at once: each is looked at for every entry.
 const HOLDS_MAX: usize = 1_000;
+
+/// A rule: for how long contents are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// For how long.
+    pub keep: Duration,
+    /// Of sessions on this connection; `None`: all.
+    pub connection: Option<String>,
+    /// Entries of these kinds; empty: all.
+    pub kinds: Vec<EventKind>,
+    /// These fields; empty: whole entries.
+    pub fields: Vec<String>,
+}
 
 /// Nothing of this is destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,19 +106,19 @@ struct State {
 /// Keeps, and destroys, by the rules.
 pub struct Keeper {
     store: Arc<AuditStore>,
-    publisher: Arc<Publisher>,
+    publisher: Arc<dyn PublishedLog>,
     path: PathBuf,
     /// Held while something is destroyed: a hold that was placed is on what comes next.
     state: Mutex<State>,
 }
 
 impl Keeper {
-    /// For the log of `store`.
+    /// For the log of `store`, with its state in `folder`.
     ///
     /// # Errors
     /// The file cannot be read: nothing must be destroyed that is perhaps held.
-    pub fn open(config: &Config, store: Arc<AuditStore>, publisher: Arc<Publisher>) -> Result<Self, KeepError> {
-        let path = config.control_dir().join("retention.json");
+    pub fn open(folder: &Path, store: Arc<AuditStore>, publisher: Arc<dyn PublishedLog>) -> Result<Self, KeepError> {
+        let path = folder.join("retention.json");
         let failed = |why: String| KeepError::File(path.clone(), why);
         let state = match std::fs::read(&path) {
             Ok(content) => serde_json::from_slice(&content).map_err(|error| failed(error.to_string()))?,

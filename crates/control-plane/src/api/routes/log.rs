@@ -1,7 +1,7 @@
 //! The log as others verify it: `/log/` is the root of a C2SP tlog-tiles log, and the API proves entries.
 
 use super::super::auth::{Caller, Peer, require};
-use super::super::{AdminState, ApiError, Role};
+use super::super::{ApiError, ApiState, Role};
 use crate::log::find_session;
 use audit_store::prove::Proven;
 use axum::Json;
@@ -50,7 +50,7 @@ impl Readings {
 }
 
 /// `GET /log/checkpoint`: for everybody, as witnesses and monitors want it.
-pub(super) async fn checkpoint(State(state): State<Arc<AdminState>>) -> Result<Response, ApiError> {
+pub(super) async fn checkpoint(State(state): State<Arc<ApiState>>) -> Result<Response, ApiError> {
     let published = state.publisher.published().ok_or_else(|| ApiError::NotFound("nothing is published yet".to_owned()))?;
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, published.note.clone()).into_response())
@@ -58,7 +58,7 @@ pub(super) async fn checkpoint(State(state): State<Arc<AdminState>>) -> Result<R
 
 /// `GET /log/tile/…` and `GET /log/payload/…`: what the published checkpoint commits to.
 pub(super) async fn file(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Path(path): Path<String>,
@@ -83,7 +83,7 @@ pub(super) async fn file(
 }
 
 /// The reading of the log's files is an entry of it before anything is shown: one for a while.
-async fn note_reading(state: &AdminState, caller: &Caller) -> Result<(), ApiError> {
+async fn note_reading(state: &ApiState, caller: &Caller) -> Result<(), ApiError> {
     let id = caller.id();
     if state.readings.is_new(&id) {
         let query = format!("files of the published log, for {} minutes", READING.as_secs() / 60);
@@ -95,7 +95,7 @@ async fn note_reading(state: &AdminState, caller: &Caller) -> Result<(), ApiErro
 
 /// `GET /api/v1/audit/key`: the log's name and public keys.
 pub(super) async fn key(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -107,7 +107,7 @@ pub(super) async fn key(
 
 /// `POST /api/v1/audit/key/rotate`: the log is signed by a new key from here on.
 pub(super) async fn rotate(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -121,7 +121,7 @@ pub(super) async fn rotate(
 
 /// `POST /api/v1/audit/key/rotate-payload`: payloads are sealed with a new key from here on.
 pub(super) async fn rotate_payload(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -131,7 +131,7 @@ pub(super) async fn rotate_payload(
 
 /// `POST /api/v1/audit/key/rewrap`: the payloads' keys are wrapped by what is configured now.
 pub(super) async fn rewrap(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
@@ -151,7 +151,7 @@ pub(super) struct ProveQuery {
 /// `GET /api/v1/audit/prove`: entries with their paths to the published checkpoint. What was recorded a moment ago is signed
 /// first.
 pub(super) async fn prove(
-    State(state): State<Arc<AdminState>>,
+    State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     Query(query): Query<ProveQuery>,
@@ -163,7 +163,7 @@ pub(super) async fn prove(
         _ => return Err(ApiError::Invalid("name either an entry or a session".to_owned())),
     };
     state.record_reading(caller.id(), format!("proof of {}", json!({ "entry": query.entry, "session": query.session }))).await?;
-    state.publisher.round().await.map_err(|error| ApiError::Failed(error.to_string()))?;
+    Arc::clone(&state.publisher).publish_now().await.map_err(ApiError::Failed)?;
     let signed = state.publisher.published().ok_or_else(|| ApiError::NotFound("nothing is published yet".to_owned()))?;
     let keys = state.publisher.notary().public().entries;
     let proven = state.read(move |log| Ok(prove_all(log, &indices, &keys, signed.size, &signed.note)?)).await?;
@@ -172,7 +172,7 @@ pub(super) async fn prove(
 }
 
 /// Proofs of `indices` and of the entries of the log's keys; `None`: one of them is not there.
-pub(crate) fn prove_all(
+pub fn prove_all(
     log: &audit_store::Reader,
     indices: &[u64],
     keys: &[u64],
@@ -196,7 +196,8 @@ fn proven_value(proven: &Proven) -> Value {
 }
 
 /// The inverse, for the command line; `None`: it is none.
-pub(crate) fn proven_of(value: &Value) -> Option<Proven> {
+#[must_use]
+pub fn proven_of(value: &Value) -> Option<Proven> {
     let bytes = |value: &Value| BASE64.decode(value.as_str()?).ok();
     let beside = value["beside"].as_array()?.iter();
     let beside = beside.map(|one| Some((u32::try_from(one["field"].as_u64()?).ok()?, bytes(&one["payload"])?)));

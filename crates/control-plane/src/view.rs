@@ -2,7 +2,7 @@
 //! The field names are part of the interface.
 
 use crate::approvals::{Pending, Standing, Width};
-use crate::config::units::show_time;
+use crate::units::show_time;
 use audit_store::{SessionSummary, StoredEntry};
 use base64::Engine;
 use proxy_core::pipeline::{ReviewGroup, Widths};
