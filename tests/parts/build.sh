@@ -42,7 +42,7 @@ lint_lessons() {
     grep -q '`[^` ]*::[^` ]*`' <<<"$line" || { echo "FAIL no test is named: $line"; status=1; }
     while IFS= read -r name; do
       file=${name%%::*} name=${name##*::}
-      grep -qE "^ *(async )?(fn|def) $name\(|^$name\(\)" "$file" || { echo "FAIL $file has no test $name"; status=1; }
+      grep -qE "^ *(async )?(fn |def )?$name\\(" "$file" || { echo "FAIL $file has no test $name"; status=1; }
     done < <(grep -oE '`[^` ]+::[a-z0-9_]+`' <<<"$line" | tr -d '`')
   done <docs/lessons.md
   return "$status"

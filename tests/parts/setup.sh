@@ -13,11 +13,12 @@ NEWER_VERSIONS=(17.7.0 18.1.0)
 export GOFLAGS=-mod=mod GOTOOLCHAIN=local
 
 part_setup() {
-  check setup:packages install "${BUILD_PACKAGES[@]}" "${SERVER_PACKAGES[@]}" pgbouncer haproxy faketime \
+  check setup:packages install "${BUILD_PACKAGES[@]}" "${SERVER_PACKAGES[@]}" pgbouncer haproxy faketime chromium \
     python3 python3-venv nodejs npm default-jdk-headless maven dpkg-dev ca-certificates iproute2
   check setup:python setup_python
   check setup:node setup_node
   check setup:azurite setup_azurite
+  check setup:pages setup_pages
   check setup:java setup_java
   check setup:go setup_go
   LIMIT=1800 check setup:deny setup_deny
@@ -44,6 +45,23 @@ setup_azurite() {
   grep -qs "\"version\": \"$AZURITE_VERSION\"" "$CACHE/azurite/node_modules/azurite/package.json" && return 0
   npm install --prefix "$CACHE/azurite" --no-audit --no-fund --silent "azurite@$AZURITE_VERSION"
 }
+
+# The browser's driver, the checks of accessibility, and the login provider, as tests/pages/package-lock.json pins them.
+# The provider needs a newer Node than Debian 12's: where that is all there is, npm's own.
+setup_pages() {
+  mkdir -p "$CACHE/pages"
+  cmp -s "$ROOT/tests/pages/package-lock.json" "$CACHE/pages/package-lock.json" &&
+    [ -e "$CACHE/pages/node_modules/.package-lock.json" ] && return 0
+  cp "$ROOT/tests/pages/package.json" "$ROOT/tests/pages/package-lock.json" "$CACHE/pages/"
+  npm ci --prefix "$CACHE/pages" --no-audit --no-fund --silent
+  node_works node || npm install --prefix "$CACHE/pages" --no-save --no-audit --no-fund --silent node@22
+}
+
+node_works() { # a Node of 20 or newer
+  [ "$("$1" -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 20 ]
+}
+
+node_command() { if node_works node; then echo node; else echo "$CACHE/pages/node_modules/.bin/node"; fi; }
 
 setup_java() {
   mkdir -p "$CACHE/java"

@@ -22,7 +22,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Settled requests that are remembered, so that a reviewer who comes late learns what happened (1,000).
 const SETTLED_MAX: usize = 1_000;
@@ -217,6 +217,12 @@ impl Reviewer {
 /// or spaces.
 const SPONSOR_CLAIMS: [&str; 5] = ["sponsor", "sponsors", "owner", "owners", "created_by"];
 
+/// Whether a claim of that name says who answers for a machine.
+#[must_use]
+pub fn names_sponsors(claim: &str) -> bool {
+    SPONSOR_CLAIMS.contains(&claim)
+}
+
 fn listed(names: &str) -> impl Iterator<Item = &str> {
     names.split([',', ' ']).filter(|name| !name.is_empty())
 }
@@ -403,13 +409,24 @@ pub struct ApprovalBoard {
     held_max: usize,
     counts: Counts,
     inner: Mutex<Inner>,
+    changes: watch::Sender<u64>,
 }
 
 impl ApprovalBoard {
     /// An empty board for at most `held_max` requests.
     #[must_use]
     pub fn new(held_max: usize, counts: Counts) -> Arc<Self> {
-        Arc::new(Self { held_max, counts, inner: Mutex::default() })
+        Arc::new(Self { held_max, counts, inner: Mutex::default(), changes: watch::Sender::new(0) })
+    }
+
+    /// Tells whenever something on the board has changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|number| *number = number.wrapping_add(1));
     }
 
     /// Puts a request on the board for at most `timeout`.
@@ -427,6 +444,7 @@ impl ApprovalBoard {
         let pending = Pending { id, held: Arc::new(held), expires, opinions: Vec::new() };
         let (answer, outcome) = oneshot::channel();
         inner.waiting.insert(id, Waiting { pending, answer });
+        self.changed();
         Ok(Ticket { id, expires, timeout, outcome: Some(outcome), board: Arc::clone(self) })
     }
 
@@ -458,12 +476,21 @@ impl ApprovalBoard {
         let mut inner = self.inner.lock();
         let before = inner.standing.len();
         inner.standing.retain(|standing| standing.id != id);
-        if inner.standing.len() == before { Err(Refused::NotStanding(id)) } else { Ok(()) }
+        if inner.standing.len() == before {
+            return Err(Refused::NotStanding(id));
+        }
+        self.changed();
+        Ok(())
     }
 
     /// A session has ended.
     pub fn session_ended(&self, session: SessionId) {
-        self.inner.lock().standing.retain(|standing| !standing.ends_with(session));
+        let mut inner = self.inner.lock();
+        let before = inner.standing.len();
+        inner.standing.retain(|standing| !standing.ends_with(session));
+        if inner.standing.len() < before {
+            self.changed();
+        }
     }
 
     fn still_counts(&self, opinion: &Opinion) -> bool {
@@ -525,6 +552,7 @@ impl ApprovalBoard {
         let groups = allowed(&waiting.pending, reviewer, now)?;
         wide_enough(&waiting.pending, word.width)?;
         waiting.pending.opinions.push(Opinion::of(reviewer, groups, word, now));
+        self.changed();
         let missing = waiting.pending.missing();
         if !missing.is_empty() {
             return Ok(Progress { approved: false, missing });
@@ -551,12 +579,17 @@ impl ApprovalBoard {
             return Err(inner.refuse(id));
         };
         let _ = waiting.answer.send(Outcome::Denied(Opinion::of(reviewer, groups, word, now)));
+        self.changed();
         Ok(())
     }
 
     /// Takes a request off the board without a decision; whether it was still there.
     fn remove(&self, id: ApprovalId, step: ApprovalStep) -> bool {
-        self.inner.lock().settle(id, step, None, proxy_io::clock::now()).is_some()
+        let settled = self.inner.lock().settle(id, step, None, proxy_io::clock::now()).is_some();
+        if settled {
+            self.changed();
+        }
+        settled
     }
 }
 

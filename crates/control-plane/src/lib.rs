@@ -4,6 +4,7 @@
 //!  browser, command line, machines ──▶ api: who calls, which role ──▶ approvals   what waits, and who may decide
 //!                                                                 ──▶ log, export what was recorded
 //!                                                                 ──▶ keeping     how long it is kept
+//!                                   pages (HTML over the same)
 //! ```
 //!
 //! It opens no target and reads no configuration: the binary gives it what it works on ([`api::ApiState`]), and tells the
@@ -17,7 +18,11 @@ pub mod client;
 pub mod export;
 pub mod keeping;
 pub mod log;
+pub mod login;
 pub mod machine;
+pub mod pages;
 pub mod published;
+#[cfg(test)]
+mod testing;
 pub mod units;
 pub mod view;

@@ -209,6 +209,30 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
+/// Text of others as a page shows it, and whether something of it could not be seen otherwise: control characters, and those
+/// that take no room or turn the direction of text (Unicode's `Cf`, as in "Trojan Source"), are written out.
+#[must_use]
+pub fn exact(text: &str) -> (String, bool) {
+    let (mut shown, mut hidden) = (String::with_capacity(text.len()), false);
+    for c in text.chars() {
+        let unseen = match c {
+            '\n' | '\t' => false,
+            '\r' => true,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => true,
+            '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' => true,
+            '\u{e0000}'..='\u{e007f}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => true,
+            other => other.is_control(),
+        };
+        if unseen {
+            hidden = true;
+            shown.push_str(&format!("⟦U+{:04X}⟧", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    (shown, hidden)
+}
+
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_default()
 }
@@ -335,6 +359,13 @@ mod tests {
     fn what_is_not_text_cannot_draw_on_the_terminal() {
         assert_eq!(summary(&entry(&record(b"SELECT '\xff'"))), "deny 3: (not text, base64) U0VMRUNUICf/Jw==  (no-delete-all)");
         assert!(!summary(&entry(&record(b"SELECT '\x1b[2J'"))).contains('\x1b'));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out() {
+        assert_eq!(exact("SELECT 1\n\t-- é 😀"), ("SELECT 1\n\t-- é 😀".to_owned(), false));
+        let (shown, hidden) = exact("DELETE \u{202e}-- \u{200b}\u{0}\r");
+        assert_eq!((shown.as_str(), hidden), ("DELETE ⟦U+202E⟧-- ⟦U+200B⟧⟦U+0000⟧⟦U+000D⟧", true));
     }
 
     #[test]

@@ -6,10 +6,10 @@
 //! | Entra | `TID/OID` | `azp`, else `appid` | `idtyp` is not `app`, and `scp` is there | it has Entra's agent marks |
 //! | dev | `sub` | `client_id` | `principal_kind` is `human` | `principal_kind` is `agent` |
 //!
-//! Everybody else is a service.
+//! Everybody else is a service. Whoever logs in by an ID token is human.
 
 use crate::error::{TokenError, shown};
-use crate::issuer::{IssuerConfig, IssuerKind, guid};
+use crate::issuer::{IssuerConfig, IssuerKind, Purpose, guid};
 use crate::jwt::Claims;
 use crate::limits::{CLAIM_NAME_MAX, CLAIM_VALUE_MAX, CLAIMS_MAX, ROLE_MAX, ROLES_MAX, SUBJECT_MAX};
 use proxy_core::{Principal, PrincipalKind, Timestamp};
@@ -49,7 +49,11 @@ fn micros(duration: Duration) -> i64 {
 /// The token must be meant for the gateway.
 pub(crate) fn check_audience(config: &IssuerConfig, claims: &Claims) -> Result<(), TokenError> {
     let audiences = claims.texts("aud").ok_or(TokenError::Claim("aud"))?;
-    if audiences.iter().any(|audience| config.audiences.iter().any(|own| own == audience)) {
+    let ours = |audience: &str| config.audiences.iter().any(|own| own == audience);
+    // OpenID Connect Core §3.1.3.7, 3 to 5: one that was made for several, or by another, is not for our login.
+    let party = claims.text("azp");
+    let for_login = party.map_or(audiences.len() == 1, ours);
+    if audiences.iter().any(|audience| ours(audience)) && (config.purpose == Purpose::Access || for_login) {
         return Ok(());
     }
     Err(TokenError::WrongAudience {
@@ -60,9 +64,13 @@ pub(crate) fn check_audience(config: &IssuerConfig, claims: &Claims) -> Result<(
 }
 
 /// Tokens that are something else, and tokens that are worth nothing without a proof that we cannot ask for.
-pub(crate) fn check_use(claims: &Claims) -> Result<(), TokenError> {
+pub(crate) fn check_use(config: &IssuerConfig, claims: &Claims) -> Result<(), TokenError> {
     // Keycloak says `typ` in the claims, Cognito `token_use`.
-    for (name, others) in [("typ", &["ID", "Refresh", "Logout", "Offline"][..]), ("token_use", &["id"][..])] {
+    let (types, uses) = match config.purpose {
+        Purpose::Access => (&["ID", "Refresh", "Logout", "Offline"][..], &["id"][..]),
+        Purpose::LogIn => (&["Bearer", "Refresh", "Logout", "Offline"][..], &["access"][..]),
+    };
+    for (name, others) in [("typ", types), ("token_use", uses)] {
         if let Some(value) = claims.text(name).filter(|value| others.contains(value)) {
             return Err(TokenError::WrongType(value.to_owned()));
         }
@@ -81,8 +89,8 @@ pub(crate) fn principal(
     let roles = roles(config, claims)?;
     let attributes = attributes(claims)?;
     let who = match config.kind {
-        IssuerKind::Entra => entra(claims, tenant)?,
-        IssuerKind::Oidc | IssuerKind::Dev => plain(config.kind, claims)?,
+        IssuerKind::Entra => entra(config, claims, tenant)?,
+        IssuerKind::Oidc | IssuerKind::Dev => plain(config, claims)?,
     };
     // Any application of the tenant can get a token for our audience: only one with a role was let in by somebody.
     if config.kind == IssuerKind::Entra && roles.is_empty() {
@@ -116,11 +124,12 @@ struct Who {
     aliases: Vec<String>,
 }
 
-fn plain(kind: IssuerKind, claims: &Claims) -> Result<Who, TokenError> {
+fn plain(config: &IssuerConfig, claims: &Claims) -> Result<Who, TokenError> {
     let subject = claims.text("sub").and_then(name_text).ok_or(TokenError::Claim("sub"))?;
     let application = ["client_id", "azp"].into_iter().find_map(|name| claims.text(name).and_then(name_text));
     let logged_in = ["auth_time", "amr", "email_verified"].iter().any(|name| claims.0.contains_key(*name));
-    let kind = match (kind, claims.text(DEV_KIND_CLAIM)) {
+    let logged_in = logged_in || config.purpose == Purpose::LogIn;
+    let kind = match (config.kind, claims.text(DEV_KIND_CLAIM)) {
         (IssuerKind::Dev, Some("agent")) => PrincipalKind::Agent,
         (IssuerKind::Dev, Some("human")) => PrincipalKind::Human,
         (IssuerKind::Dev, _) => PrincipalKind::Service,
@@ -136,14 +145,18 @@ fn plain(kind: IssuerKind, claims: &Claims) -> Result<Who, TokenError> {
     Ok(Who { kind, subject, tenant: None, application, credential_id, aliases })
 }
 
-fn entra(claims: &Claims, tenant: Option<&str>) -> Result<Who, TokenError> {
+fn entra(config: &IssuerConfig, claims: &Claims, tenant: Option<&str>) -> Result<Who, TokenError> {
     let tid = claims.text("tid").ok_or(TokenError::Claim("tid"))?;
     let tid = guid(tid).filter(|tid| Some(tid.as_str()) == tenant).ok_or_else(|| TokenError::WrongTenant(shown(tid)))?;
     let oid = claims.text("oid").and_then(guid).ok_or(TokenError::Claim("oid"))?;
     // Access tokens have one of these; ID tokens, whose audience can be the same, have neither.
     let application = ["azp", "appid"].into_iter().find_map(|name| claims.text(name).and_then(name_text));
+    let log_in = config.purpose == Purpose::LogIn;
+    let application = application.or_else(|| claims.text("aud").filter(|_| log_in).and_then(name_text));
     let application = application.ok_or(TokenError::Claim("azp"))?;
-    let kind = if is_agent(claims) {
+    let kind = if log_in {
+        PrincipalKind::Human
+    } else if is_agent(claims) {
         PrincipalKind::Agent
     } else if claims.text("idtyp") != Some("app") && claims.text("scp").is_some() {
         PrincipalKind::Human

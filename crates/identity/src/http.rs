@@ -1,13 +1,16 @@
 //! Fetches an issuer's documents: GET, no redirects, bounded in time and size.
 
 use crate::limits::{DOCUMENT_MAX, FETCH_TIMEOUT};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::{Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use proxy_core::SecretBytes;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -69,10 +72,36 @@ pub enum HttpSetupError {
     Tls(#[source] rustls::Error),
 }
 
+/// A client's name and secret, for HTTP's `Basic` scheme as OAuth has it (RFC 6749 §2.3.1: both form-encoded first).
+pub struct Basic<'s> {
+    /// The client's id.
+    pub user: &'s str,
+    /// Its secret.
+    pub password: &'s SecretBytes,
+}
+
+impl Basic<'_> {
+    /// The header; `None`: the secret is no text.
+    fn header(&self) -> Option<HeaderValue> {
+        let password = std::str::from_utf8(self.password.expose()).ok()?;
+        let both = format!("{}:{}", form_encoded(self.user), form_encoded(password));
+        let mut value = HeaderValue::from_str(&format!("Basic {}", BASE64.encode(both))).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+/// Text as part of a form or a query: all but the unreserved characters is escaped (RFC 3986 §2.3).
+#[must_use]
+pub fn form_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// A client for issuers' documents. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl HttpClient {
@@ -109,20 +138,44 @@ impl HttpClient {
     }
 
     /// The document at `url`.
-    pub(crate) async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
+        self.ask(url, Method::GET, HeaderMap::new(), Bytes::new()).await
+    }
+
+    /// What is answered to a form (`application/x-www-form-urlencoded`), in the name of somebody.
+    ///
+    /// # Errors
+    /// [`FetchError`]. What the answer says about a refusal is not read: it would be a stranger's text.
+    pub async fn post_form(&self, url: &str, form: String, as_client: Option<&Basic<'_>>) -> Result<Vec<u8>, FetchError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        if let Some(value) = as_client.and_then(Basic::header) {
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        self.ask(url, Method::POST, headers, form.into()).await
+    }
+
+    async fn ask(&self, url: &str, method: Method, headers: HeaderMap, body: Bytes) -> Result<Vec<u8>, FetchError> {
         let uri = checked(url)?;
-        tokio::time::timeout(FETCH_TIMEOUT, self.get_unbounded(url, uri))
+        tokio::time::timeout(FETCH_TIMEOUT, self.ask_unbounded(url, (method, uri, headers), body))
             .await
             .unwrap_or_else(|_| Err(FetchError::TimedOut(url.to_owned())))
     }
 
-    async fn get_unbounded(&self, url: &str, uri: Uri) -> Result<Vec<u8>, FetchError> {
+    async fn ask_unbounded(&self, url: &str, head: (Method, Uri, HeaderMap), body: Bytes) -> Result<Vec<u8>, FetchError> {
         let unreachable = |cause: String| FetchError::Unreachable { url: url.to_owned(), cause };
-        let request = Request::get(uri)
+        let (method, uri, headers) = head;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("sallyport/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::new())
+            .body(Full::new(body))
             .map_err(|error| unreachable(error.to_string()))?;
+        request.headers_mut().extend(headers);
         let response = self.client.request(request).await.map_err(|error| unreachable(with_causes(&error)))?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status { url: url.to_owned(), status: response.status().as_u16() });
@@ -145,6 +198,12 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Whether an address may be asked, and people may be sent to it: https, or http on loopback.
+#[must_use]
+pub fn is_acceptable(url: &str) -> bool {
+    checked(url).is_ok()
 }
 
 /// `url` parsed, if it is https, or http on loopback.

@@ -28,6 +28,16 @@ pub enum KeySource {
     Inline(String),
 }
 
+/// What a token is shown for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// To use something: an access token, whose audience is the gateway.
+    #[default]
+    Access,
+    /// To say who has logged in: an ID token (OpenID Connect Core §2), whose audience is the gateway as a client.
+    LogIn,
+}
+
 /// The settings of one issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerConfig {
@@ -41,6 +51,8 @@ pub struct IssuerConfig {
     pub issuer: String,
     /// Accepted `aud` values. Never empty.
     pub audiences: Vec<String>,
+    /// What its tokens are shown for.
+    pub purpose: Purpose,
     /// Where its keys are.
     pub keys: KeySource,
     /// The claim that holds the roles: its name, or a path with dots (`realm_access.roles`).
@@ -64,6 +76,7 @@ impl IssuerConfig {
             kind,
             issuer: issuer.to_owned(),
             audiences: audiences.iter().map(|audience| (*audience).to_owned()).collect(),
+            purpose: Purpose::Access,
             keys: KeySource::Discovery,
             roles_claim: "roles".to_owned(),
             alias_claims: Vec::new(),

@@ -211,7 +211,7 @@ impl Issuer {
         if self.config.kind == IssuerKind::Entra {
             self.check_key_issuer(key, tenant, iss)?;
         }
-        claims::check_use(&token.claims)?;
+        claims::check_use(&self.config, &token.claims)?;
         claims::check_audience(&self.config, &token.claims)?;
         let expires = claims::check_times(&self.config, &token.claims, now)?;
         claims::principal(&self.config, &token.claims, tenant, expires)

@@ -5,7 +5,7 @@ use proxy_core::session::{CancelKey, EndReason};
 use proxy_core::{Principal, SessionId, Target, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 /// A message to a live session.
@@ -55,6 +55,7 @@ struct Member {
 pub struct Registry {
     members: Mutex<HashMap<SessionId, Member>>,
     cancel: Mutex<HashMap<u32, (CancelKey, SessionId)>>,
+    changes: AtomicU64,
 }
 
 impl Registry {
@@ -73,7 +74,14 @@ impl Registry {
     pub fn opened(&self, live: LiveSession) {
         if let Some(member) = self.members.lock().get_mut(&live.id) {
             member.live = Some(live);
+            self.changes.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How often a session has opened or ended.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// Gives the session a cancel key; `false` if its number is taken.
@@ -89,7 +97,9 @@ impl Registry {
 
     /// Removes a session.
     pub fn leave(&self, id: SessionId, key: &CancelKey) {
-        self.members.lock().remove(&id);
+        if self.members.lock().remove(&id).is_some_and(|member| member.live.is_some()) {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
         let mut cancel = self.cancel.lock();
         if cancel.get(&key.process).is_some_and(|(_, owner)| *owner == id) {
             cancel.remove(&key.process);

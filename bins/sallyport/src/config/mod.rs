@@ -6,6 +6,7 @@
 
 mod canonical;
 pub mod keys;
+mod login;
 mod model;
 mod parse;
 mod problem;
@@ -24,7 +25,7 @@ pub use canonical::difference;
 pub use control_plane::keeping::Retention;
 pub use model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
-    ListenerProtocol, LogFormat, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
+    ListenerProtocol, LogFormat, Login, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
     WitnessConfig,
 };
 pub use parse::{default_file, load, parse};

@@ -29,6 +29,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Who may vouch for callers.
     pub issuers: Vec<Issuer>,
+    /// How people log in to the pages; `None`: by the development issuer's tokens at most.
+    pub login: Option<Login>,
     /// The targets.
     pub connections: Vec<Arc<Connection>>,
     /// Which data is what.
@@ -223,6 +225,27 @@ pub struct Issuer {
     pub roles_claim: String,
     /// Entra: accepted tenants; empty: the one in `issuer`.
     pub tenants: Vec<String>,
+}
+
+/// `[login]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The `[[issuer]]` whose people log in.
+    pub issuer: String,
+    /// The gateway's name at the provider.
+    pub client_id: String,
+    /// Its secret; `None`: a public client.
+    pub client_secret: Option<super::Secret>,
+    /// Where browsers find the admin listener: an origin.
+    pub url: String,
+    /// What is asked for beside `openid`.
+    pub scopes: Vec<String>,
+    /// Longest session.
+    pub session: Duration,
+    /// Longest time without a request.
+    pub idle: Duration,
+    /// How long ago a login may have been for changing something; `None`: as long as the session lasts.
+    pub fresh: Option<Duration>,
 }
 
 /// Protocols of targets.

@@ -2,7 +2,7 @@
 
 use super::model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
-    ListenerProtocol, LogFormat, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
+    ListenerProtocol, LogFormat, Login, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
     WitnessConfig, folder_of,
 };
 use super::problem::{Problem, Problems};
@@ -11,7 +11,7 @@ use super::secret::{FORMS, InvalidRef, Secret};
 use super::shipping::{Shipping, shipping};
 use super::streams::{Stream, stream};
 use super::vaults::{Fetching, KeyVaultConfig, VaultConfig, WrapSource};
-use super::{canonical, rules, vaults, witness};
+use super::{canonical, login, rules, vaults, witness};
 use audit_store::EventKind;
 use control_plane::keeping::Retention;
 use proxy_core::limits::SessionLimits;
@@ -81,6 +81,7 @@ pub(super) struct Parts {
     pub(super) tls: Option<TlsFiles>,
     pub(super) listeners: Vec<At<Listener>>,
     pub(super) issuers: Vec<At<Issuer>>,
+    pub(super) login: Option<At<Login>>,
     pub(super) connections: Vec<At<Connection>>,
     pub(super) classify: Vec<At<Classify>>,
     pub(super) masks: Vec<At<MaskConfig>>,
@@ -103,6 +104,9 @@ impl Parts {
             tls: top.table("tls", "tls").and_then(|section| tls(&section)),
             listeners: all(top, "listener", |section| listener(section, source)),
             issuers: all(top, "issuer", |section| issuer(section, source)),
+            login: top
+                .table("login", "login")
+                .and_then(|section| login::login(&section, source).map(|value| At { line: section.line, value })),
             connections: all(top, "connection", |section| connection(section, source)),
             classify: all(top, "classify", classify),
             masks: all(top, "mask", |section| mask(section, source)),
@@ -139,6 +143,7 @@ impl Parts {
             tls: self.tls,
             listeners: values(self.listeners),
             issuers: values(self.issuers),
+            login: self.login.map(|at| at.value),
             connections: values(self.connections).into_iter().map(Arc::new).collect(),
             classify: values(self.classify),
             masks: values(self.masks),

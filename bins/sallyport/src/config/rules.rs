@@ -24,6 +24,7 @@ pub(super) fn check(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) -
     listeners(source, top, parts);
     witnesses(source, top, parts);
     issuers(source, parts);
+    super::login::check(source, parts);
     references(source, parts);
     vaults(source, parts);
     warnings(parts)

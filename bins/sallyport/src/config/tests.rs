@@ -202,6 +202,29 @@ fn keys_are_fetched_over_https_alone() {
 }
 
 #[test]
+fn people_log_in_at_an_issuer_that_is_there() {
+    let login = "[login]\nissuer = \"people\"\nclient_id = \"sallyport\"\nurl = \"https://here.example:8443\"\n";
+    let people = "[[issuer]]\nname = \"people\"\nissuer = \"https://login.example\"\naudience = \"x\"\n";
+    let config = read(&format!("{login}{people}{MINIMAL}")).unwrap_or_else(|problems| panic!("{problems}"));
+    let read_login = config.login.unwrap();
+    assert_eq!((read_login.session, read_login.fresh), (Duration::from_secs(8 * 3_600), None));
+    let several = "kind = \"entra\"\nissuer = \"https://login.microsoftonline.com/organizations/v2.0\"\n\
+         tenants = [\"9f2b1c1e-0000-4000-8000-000000000001\"]";
+    for (from, to, said) in [
+        ("\"people\"\nclient", "\"poeple\"\nclient", "names the issuer \"poeple\", which is not there"),
+        ("https://here.example:8443", "http://here.example:8443", "is not an https:// URL"),
+        ("https://here.example:8443", "https://here.example:8443/", "is not an origin"),
+        ("https://here.example:8443", "https://here.example:443", "is not an origin"),
+        ("https://here.example:8443", "https://Here.example", "is not an origin"),
+        ("issuer = \"https://login.example\"\naudience = \"x\"", "kind = \"dev\"", "where nobody logs in"),
+        ("issuer = \"https://login.example\"", several, "of several tenants"),
+    ] {
+        let (_, text) = problem(&format!("{login}{people}{MINIMAL}").replacen(from, to, 1));
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn the_documented_defaults_are_the_real_ones() {
     let mut text = String::new();
     for section in ["", "policy", "limits", "audit", "approvals", "telemetry"] {

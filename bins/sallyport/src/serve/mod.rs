@@ -359,6 +359,8 @@ fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &Cancel
             let gate = gate.clone();
             Box::pin(async move { gate.verify(&credential).await })
         }),
+        login: parts::login(&config, gateway.gate.revocations())?,
+        watchers: control_plane::pages::Watchers::default(),
         metrics: scrape(gateway, board),
         health: Box::new(move || health.health()),
     });

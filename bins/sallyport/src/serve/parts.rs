@@ -2,11 +2,15 @@
 
 use crate::cli::Failure;
 use crate::config::{Config, IssuerKind, KeySource, MaskWith, SecretError};
-use identity::{DevIssuer, HttpClient, IssuerConfig, Verifier};
+use control_plane::login::{Login, LoginConfig, ProviderConfig};
+use identity::{DevIssuer, HttpClient, IssuerConfig, Revocations, Verifier};
 use masking::{Classify, MaskRules, MaskSpec};
 use policy::PolicySet;
-use proxy_core::SecretBytes;
+use proxy_core::{Principal, SecretBytes};
+use proxy_io::clock::now;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The policy set in the configured folder.
 ///
@@ -94,38 +98,87 @@ pub fn revocations_file(config: &Config) -> PathBuf {
     config.control_dir().join("revocations.json")
 }
 
+/// How people log in; `None`: nobody does.
+///
+/// # Errors
+/// The provider's settings cannot be used.
+pub fn login(config: &Config, revocations: Arc<Revocations>) -> Result<Option<Arc<Login>>, Failure> {
+    let dev_tokens = config.issuers.iter().any(|issuer| issuer.kind == IssuerKind::Dev);
+    let settings = match &config.login {
+        None if !dev_tokens => return Ok(None),
+        None => LoginConfig {
+            provider: None,
+            url: None,
+            dev_tokens,
+            lasts: Duration::from_secs(8 * 3_600),
+            idle: Duration::from_secs(3_600),
+            fresh: None,
+        },
+        Some(login) => LoginConfig {
+            provider: Some(provider(config, login)?),
+            url: Some(login.url.clone()),
+            dev_tokens,
+            lasts: login.session,
+            idle: login.idle,
+            fresh: login.fresh,
+        },
+    };
+    let http = HttpClient::new(None).map_err(|error| Failure::finding(error.to_string()))?;
+    let stands = move |principal: &Principal| revocations.against(principal, now()).is_none();
+    let login = Login::new(settings, http, Box::new(stands)).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(Some(login))
+}
+
+fn provider(config: &Config, login: &crate::config::Login) -> Result<ProviderConfig, Failure> {
+    let missing = || Failure::usage(format!("[login] names the issuer {:?}, which is not there", login.issuer));
+    let issuer = config.issuers.iter().find(|issuer| issuer.name == login.issuer).ok_or_else(missing)?;
+    let mut settings = issuer_settings(config, issuer)?;
+    settings.audiences = vec![login.client_id.clone()];
+    settings.purpose = identity::Purpose::LogIn;
+    let secret = login.client_secret.clone();
+    Ok(ProviderConfig {
+        discovery: issuer.issuer.clone(),
+        issuer: settings,
+        client_id: login.client_id.clone(),
+        client_secret: secret.map(|secret| {
+            let get = move || secret.get().map_err(|error| error.to_string());
+            Box::new(get) as control_plane::login::ClientSecret
+        }),
+        scopes: login.scopes.clone(),
+        url: login.url.clone(),
+    })
+}
+
 /// Verifies tokens of the configured issuers.
 ///
 /// # Errors
 /// An issuer's settings cannot be used.
 pub fn verifier(config: &Config) -> Result<Verifier, Failure> {
-    let issuers: Result<Vec<_>, Failure> = config
-        .issuers
-        .iter()
-        .map(|issuer| {
-            let keys = match &issuer.keys {
-                KeySource::Discovery => identity::KeySource::Discovery,
-                KeySource::Url(url) => identity::KeySource::Url(url.clone()),
-                KeySource::File(path) => identity::KeySource::File(path.clone()),
-                KeySource::Own => {
-                    let dev = DevIssuer::open_or_create(&dev_issuer_dir(config), &issuer.issuer)
-                        .map_err(|error| Failure::finding(error.to_string()))?;
-                    identity::KeySource::Inline(dev.jwks())
-                }
-            };
-            let kind = match issuer.kind {
-                IssuerKind::Oidc => identity::IssuerKind::Oidc,
-                IssuerKind::Entra => identity::IssuerKind::Entra,
-                IssuerKind::Dev => identity::IssuerKind::Dev,
-            };
-            let mut settings = IssuerConfig::new(&issuer.name, kind, &issuer.issuer, &[]);
-            settings.audiences.clone_from(&issuer.audiences);
-            settings.keys = keys;
-            settings.roles_claim.clone_from(&issuer.roles_claim);
-            settings.tenants.clone_from(&issuer.tenants);
-            Ok(settings)
-        })
-        .collect();
+    let issuers: Result<Vec<_>, Failure> = config.issuers.iter().map(|issuer| issuer_settings(config, issuer)).collect();
     let http = HttpClient::new(None).map_err(|error| Failure::finding(error.to_string()))?;
     Verifier::new(issuers?, http).map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn issuer_settings(config: &Config, issuer: &crate::config::Issuer) -> Result<IssuerConfig, Failure> {
+    let keys = match &issuer.keys {
+        KeySource::Discovery => identity::KeySource::Discovery,
+        KeySource::Url(url) => identity::KeySource::Url(url.clone()),
+        KeySource::File(path) => identity::KeySource::File(path.clone()),
+        KeySource::Own => {
+            let dev = DevIssuer::open_or_create(&dev_issuer_dir(config), &issuer.issuer)
+                .map_err(|error| Failure::finding(error.to_string()))?;
+            identity::KeySource::Inline(dev.jwks())
+        }
+    };
+    let kind = match issuer.kind {
+        IssuerKind::Oidc => identity::IssuerKind::Oidc,
+        IssuerKind::Entra => identity::IssuerKind::Entra,
+        IssuerKind::Dev => identity::IssuerKind::Dev,
+    };
+    let mut settings = IssuerConfig::new(&issuer.name, kind, &issuer.issuer, &[]);
+    settings.audiences.clone_from(&issuer.audiences);
+    settings.keys = keys;
+    settings.roles_claim.clone_from(&issuer.roles_claim);
+    settings.tenants.clone_from(&issuer.tenants);
+    Ok(settings)
 }

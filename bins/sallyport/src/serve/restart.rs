@@ -22,6 +22,7 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
         ("threads", started.threads != now.threads),
         ("[tls]", started.tls != now.tls),
         ("[[listener]]", started.listeners != now.listeners),
+        ("[login]", started.login != now.login),
         ("[limits]", limits(started) != limits(now)),
         ("[audit]", audit(started) != audit(now)),
         ("[[witness]]", started.witnesses != now.witnesses),
@@ -41,6 +42,9 @@ mod tests {
 
     const BASE: &str = "[[listener]]\nprotocol = \"postgres\"\naddress = \"127.0.0.1:6432\"\ntls = \"optional\"\n";
 
+    const LOGIN: &str = "[[issuer]]\nname = \"people\"\nissuer = \"https://login.example\"\naudience = \"x\"\n\
+         [login]\nissuer = \"people\"\nclient_id = \"sallyport\"\nurl = \"https://here.example\"";
+
     fn config(more: &str) -> Config {
         parse(&format!("{more}\n{BASE}"), Path::new("/etc/sallyport.toml")).unwrap_or_else(|problems| panic!("{problems}"))
     }
@@ -58,6 +62,7 @@ mod tests {
             ("[audit]\ndurability = \"sync\"", vec!["[audit]"]),
             ("[audit]\nheartbeat = \"1m\"\ncheckpoint = \"1s\"", vec![]),
             ("[audit]\nexport = false", vec!["[audit]"]),
+            (LOGIN, vec!["[login]"]),
             ("[telemetry]\nlevel = \"debug\"", vec!["[telemetry]"]),
             ("[[stream]]\nname = \"siem\"\nto = \"https://siem/\"", vec!["[[stream]]"]),
             ("[[shipping]]\nname = \"vault\"\nurl = \"s3://log-bucket\"", vec!["[[shipping]]"]),

@@ -2,7 +2,10 @@
 
 use super::{ApiError, ApiState};
 use crate::approvals::{Groups, Reviewer};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use proxy_core::{Principal, SecretBytes};
 use proxy_io::clock::now;
 use std::os::unix::fs::MetadataExt;
@@ -47,6 +50,33 @@ pub(super) enum Peer {
         /// Whether within TLS, or from this host. A token is not taken otherwise.
         private: bool,
     },
+    /// Likewise, by somebody's browser: who that is was found out by [`by_cookie`].
+    Browser(Box<Principal>),
+}
+
+/// Lets a page's own scripts ask the API in the name of whoever has logged in. A request that changes something must come from
+/// our pages; one with a token is not looked at here.
+pub(super) async fn by_cookie(
+    State(state): State<Arc<ApiState>>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let private = matches!(peer, Peer::Remote { private: true });
+    let login = state.login.as_ref().filter(|_| private && !request.headers().contains_key(header::AUTHORIZATION));
+    let Some((login, person)) = login.and_then(|login| Some((login, login.find(request.headers())?))) else {
+        return next.run(request).await;
+    };
+    if !request.method().is_safe() {
+        if let Err(refused) = login.is_ours(request.headers(), &person, None) {
+            return refused.into_response();
+        }
+        if !login.is_fresh(&person, now()) {
+            return ApiError::Unauthenticated("the login is too old for this: log in once more".to_owned()).into_response();
+        }
+    }
+    request.extensions_mut().insert(Peer::Browser(Box::new((*person.principal).clone())));
+    next.run(request).await
 }
 
 /// This process' user as a caller, for the record of what the command line does without a gateway.
@@ -75,11 +105,21 @@ impl Caller {
         }
     }
 
-    fn has(&self, role: Role) -> bool {
+    /// Whether they have a role.
+    pub(crate) fn has(&self, role: Role) -> bool {
         match self {
             Self::Local(_) => true,
             Self::Remote(principal) => principal.roles.iter().any(|held| held == role.as_str()),
         }
+    }
+
+    /// Goes on only with one of the roles.
+    pub(crate) fn require(&self, roles: &[Role]) -> Result<(), ApiError> {
+        if roles.iter().any(|role| self.has(*role)) {
+            return Ok(());
+        }
+        let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or ");
+        Err(ApiError::Forbidden(format!("{} needs the role {names} for this", self.id())))
     }
 
     /// The caller as a reviewer.
@@ -98,11 +138,8 @@ impl Caller {
 /// Identifies the caller, and checks that they have one of the roles.
 pub(super) async fn require(state: &ApiState, peer: &Peer, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, ApiError> {
     let caller = identify(state, peer, headers).await?;
-    if roles.iter().any(|role| caller.has(*role)) {
-        return Ok(caller);
-    }
-    let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or ");
-    Err(ApiError::Forbidden(format!("{} needs the role {names} for this", caller.id())))
+    caller.require(roles)?;
+    Ok(caller)
 }
 
 async fn identify(state: &ApiState, peer: &Peer, headers: &HeaderMap) -> Result<Caller, ApiError> {
@@ -112,6 +149,7 @@ async fn identify(state: &ApiState, peer: &Peer, headers: &HeaderMap) -> Result<
             return Err(ApiError::Unauthenticated("a token is accepted within TLS only: use https".to_owned()));
         }
         Peer::Remote { private: true } => {}
+        Peer::Browser(principal) => return Ok(Caller::Remote(principal.clone())),
     }
     let missing = || ApiError::Unauthenticated("send a token: Authorization: Bearer TOKEN".to_owned());
     let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?.as_bytes();

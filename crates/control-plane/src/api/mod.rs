@@ -10,6 +10,7 @@
 //! The gateway supplies [`ApiState`] and calls [`server::serve_socket`] and [`server::serve_listener`].
 
 mod auth;
+pub(crate) mod decisions;
 mod error;
 mod routes;
 pub mod server;
@@ -24,4 +25,5 @@ pub use routes::keeping::{HoldRequest, RedactionRequest};
 pub use routes::keys::{KeyRequest, creation_details, key_value};
 pub use routes::log::{Readings, prove_all, proven_of};
 pub use routes::revocations::{RevocationRequest, RevokedName, revocation_details, revocation_value, revoked_name};
+pub(crate) use routes::sessions::end_one as end_session;
 pub use state::{ApiState, Health, LiveSession, LiveSessions, PayloadKeyChange, Verify};

@@ -2,7 +2,8 @@
 
 use super::ApiState;
 use super::auth::Peer;
-use super::routes::router;
+use super::routes::{router, router_with_pages};
+use axum::Router;
 use axum::extract::Extension;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -24,8 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Connections to the API at once (256): it is for people and for monitoring, not for traffic.
-const CONNECTIONS_MAX: usize = 256;
+/// Connections to the API at once (2,048): a page that follows keeps one open, and needs others beside it.
+const CONNECTIONS_MAX: usize = 2_048;
 /// Longest that a TLS handshake, or a request's head, may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest head of a request, in bytes.
@@ -60,14 +61,15 @@ pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
 /// Serves the gateway's own socket until `stop`.
 pub async fn serve_socket(state: Arc<ApiState>, listener: UnixListener, stop: CancellationToken) {
     let own = std::fs::metadata("/proc/self").map_or(u32::MAX, |metadata| metadata.uid());
+    let router = router(state);
     accept_all(
         &stop,
         || listener.accept(),
         |(stream, _), permit| {
-            let (state, stop) = (Arc::clone(&state), stop.clone());
+            let (router, stop) = (router.clone(), stop.clone());
             async move {
                 let Some(user) = local_user(&stream, own) else { return };
-                serve(state, stream, Peer::Local { user }, &stop).await;
+                serve(router, stream, Peer::Local { user }, &stop).await;
                 drop(permit);
             }
         },
@@ -96,11 +98,13 @@ pub struct Tls {
 
 /// Serves the `admin` listener until `stop`. `None`: plain HTTP, only ever on a local address.
 pub async fn serve_listener(state: Arc<ApiState>, listener: TcpListener, tls: Option<Tls>, stop: CancellationToken) {
+    // A cookie is taken where a token is: within TLS, or from this host.
+    let (plain_router, router) = (router(Arc::clone(&state)), router_with_pages(state));
     accept_all(
         &stop,
         || listener.accept(),
         |(stream, _), permit| {
-            let (state, tls, stop) = (Arc::clone(&state), tls.clone(), stop.clone());
+            let (plain_router, router, tls, stop) = (plain_router.clone(), router.clone(), tls.clone(), stop.clone());
             async move {
                 let _ = stream.set_nodelay(true);
                 let peer = Peer::Remote { private: true };
@@ -112,13 +116,13 @@ pub async fn serve_listener(state: Arc<ApiState>, listener: TcpListener, tls: Op
                     Some(tls) if !plain => {
                         let handshake = TlsAcceptor::from((tls.config)()).accept(stream);
                         if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, handshake).await {
-                            serve(state, stream, peer, &stop).await;
+                            serve(router, stream, peer, &stop).await;
                         }
                     }
                     Some(_) | None => {
                         // A plain connection is taken from this host alone, whatever the listener's address is.
                         let private = stream.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
-                        serve(state, stream, Peer::Remote { private }, &stop).await;
+                        serve(if private { router } else { plain_router }, stream, Peer::Remote { private }, &stop).await;
                     }
                 }
                 drop(permit);
@@ -162,11 +166,11 @@ where
     }
 }
 
-async fn serve<S>(state: Arc<ApiState>, stream: S, peer: Peer, stop: &CancellationToken)
+async fn serve<S>(router: Router, stream: S, peer: Peer, stop: &CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router(state).layer(Extension(peer)));
+    let service = TowerToHyperService::new(router.layer(Extension(peer)));
     // What is being answered may finish; a listing that follows the log would not.
     let limits = HttpLimits { head: HEAD_TIMEOUT, head_max: HEAD_MAX, grace: Duration::from_secs(1) };
     serve_http(stream, service, limits, stop).await;

@@ -1,10 +1,12 @@
 //! What the API needs of the running gateway.
 
-use super::ApiError;
 use super::routes::log::Readings;
+use super::{ApiError, Caller};
 use crate::approvals::ApprovalBoard;
 use crate::keeping::{Keeper, Retention};
 use crate::log::LogError;
+use crate::login::Login;
+use crate::pages::Watchers;
 use crate::published::PublishedLog;
 use audit_store::Reader;
 use identity::{MachineKeys, Revocations};
@@ -59,6 +61,9 @@ pub trait LiveSessions: Send + Sync {
 
     /// A principal's standing changed: every session checks whether it may still be open.
     fn recheck(&self);
+
+    /// A number that is another one whenever a session has opened or ended.
+    fn version(&self) -> u64;
 }
 
 impl LiveSessions for proxy_io::Registry {
@@ -83,6 +88,10 @@ impl LiveSessions for proxy_io::Registry {
 
     fn recheck(&self) {
         self.broadcast(&Control::Recheck);
+    }
+
+    fn version(&self) -> u64 {
+        self.changes()
     }
 }
 
@@ -127,6 +136,10 @@ pub struct ApiState {
     pub ledger: Ledger,
     /// Who calls.
     pub verify: Verify,
+    /// Who has logged in with a browser; `None`: nobody can, and there are no pages.
+    pub login: Option<Arc<Login>>,
+    /// The pages that follow what happens.
+    pub watchers: Watchers,
     /// For `/metrics`: all of them, in Prometheus' text format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
     /// For `/readyz` and the status.
@@ -156,8 +169,22 @@ impl ApiState {
         self.record(Event::LogRead { by, query }).await
     }
 
+    /// Records that somebody looks at a page that shows the log. The same look again within a while is the same one: a page is
+    /// fetched again whenever something has changed.
+    ///
+    /// # Errors
+    /// [`ApiError::Store`]: it must not be shown.
+    pub(crate) async fn record_look(&self, caller: &Caller, query: String) -> Result<(), ApiError> {
+        let look = format!("{} {query}", caller.id());
+        if self.readings.is_new(&look) {
+            self.record_reading(caller.id(), query).await?;
+            self.readings.note(look);
+        }
+        Ok(())
+    }
+
     /// Reads the log, away from the event loop.
-    pub(super) async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Reader) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, ApiError> {

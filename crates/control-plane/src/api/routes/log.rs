@@ -18,26 +18,27 @@ use std::time::{Duration, Instant};
 use tlog::Tile;
 use tlog::tile::Content;
 
-/// How long one entry of the log covers a caller's reading of its files: a verifier reads thousands of them.
+/// How long one entry of the log covers a caller's reading of the same: a verifier reads thousands of its files, and a page is
+/// fetched again and again.
 const READING: Duration = Duration::from_secs(600);
 
-/// Callers whose readings are remembered.
+/// Readings that are remembered.
 const READERS_MAX: usize = 1_024;
 
 /// Entries of one proof at most.
 const PROVEN_MAX: usize = 100_000;
 
-/// Who has read the log's files lately, as its entries say.
+/// Who has read what of the log lately, as its entries say.
 #[derive(Debug, Default)]
 pub struct Readings(parking_lot::Mutex<HashMap<String, Instant>>);
 
 impl Readings {
-    /// Whether the log does not say of this caller that it reads.
-    fn is_new(&self, caller: &str) -> bool {
+    /// Whether the log does not say so of this caller and what it reads.
+    pub(crate) fn is_new(&self, caller: &str) -> bool {
         self.0.lock().get(caller).is_none_or(|since| since.elapsed() >= READING)
     }
 
-    fn note(&self, caller: String) {
+    pub(crate) fn note(&self, caller: String) {
         let mut known = self.0.lock();
         if known.len() >= READERS_MAX {
             known.retain(|_, since| since.elapsed() < READING);
@@ -84,13 +85,7 @@ pub(super) async fn file(
 
 /// The reading of the log's files is an entry of it before anything is shown: one for a while.
 async fn note_reading(state: &ApiState, caller: &Caller) -> Result<(), ApiError> {
-    let id = caller.id();
-    if state.readings.is_new(&id) {
-        let query = format!("files of the published log, for {} minutes", READING.as_secs() / 60);
-        state.record_reading(id.clone(), query).await?;
-        state.readings.note(id);
-    }
-    Ok(())
+    state.record_look(caller, format!("files of the published log, for {} minutes", READING.as_secs() / 60)).await
 }
 
 /// `GET /api/v1/audit/key`: the log's name and public keys.

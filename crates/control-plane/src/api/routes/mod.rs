@@ -8,11 +8,13 @@ pub(crate) mod keeping;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod revocations;
-mod sessions;
+pub(crate) mod sessions;
 
 use super::ApiState;
+use super::auth::by_cookie;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use std::sync::Arc;
 
@@ -21,6 +23,19 @@ const BODY_MAX: usize = 64 << 10;
 
 /// Every resource.
 pub(super) fn router(state: Arc<ApiState>) -> Router {
+    limited(resources(&state), state)
+}
+
+/// Every resource, and the pages.
+pub(super) fn router_with_pages(state: Arc<ApiState>) -> Router {
+    limited(resources(&state).merge(crate::pages::router()), state)
+}
+
+fn limited(router: Router<Arc<ApiState>>, state: Arc<ApiState>) -> Router {
+    router.layer(DefaultBodyLimit::max(BODY_MAX)).with_state(state)
+}
+
+fn resources(state: &Arc<ApiState>) -> Router<Arc<ApiState>> {
     Router::new()
         .route("/healthz", get(gateway::alive))
         .route("/readyz", get(gateway::ready))
@@ -55,6 +70,5 @@ pub(super) fn router(state: Arc<ApiState>) -> Router {
         .route("/api/v1/audit/prove", get(log::prove))
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/{*path}", get(log::file))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(state)
+        .layer(from_fn_with_state(Arc::clone(state), by_cookie))
 }

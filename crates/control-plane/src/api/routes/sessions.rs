@@ -121,11 +121,8 @@ pub(super) async fn kill(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
-    let session = find(&state, &id)?;
-    if !end(&state, &caller, &session).await? {
-        return Err(ApiError::Conflict(format!("session {} has just ended", session.id)));
-    }
-    Ok(Json(json!({ "id": session.id, "killed": true })))
+    let session = end_one(&state, &caller, &id).await?;
+    Ok(Json(json!({ "id": session, "killed": true })))
 }
 
 /// Whose sessions are to end.
@@ -151,6 +148,15 @@ pub(super) async fn kill_all(
         }
     }
     Ok(Json(json!({ "killed": killed })))
+}
+
+/// Ends the open session of this id, which may be shortened.
+pub(crate) async fn end_one(state: &ApiState, caller: &Caller, id: &str) -> Result<SessionId, ApiError> {
+    let session = find(state, id)?;
+    if !end(state, caller, &session).await? {
+        return Err(ApiError::Conflict(format!("session {} has just ended", session.id)));
+    }
+    Ok(session.id)
 }
 
 /// Records that a session is to end, and tells it. Whether it was still there.
