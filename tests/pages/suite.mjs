@@ -182,8 +182,9 @@ class Somebody {
     });
     one.page.on("pageerror", (error) => one.complaints.push(String(error)));
     one.page.on("request", (request) => {
-      const url = request.url();
-      if (!url.startsWith(world.url) && !url.startsWith(world.issuer) && !url.startsWith("data:")) one.complaints.push(`asks ${url}`);
+      // The provider's own pages may ask for what they like.
+      const [url, page] = [request.url(), request.isNavigationRequest() ? "" : request.frame().url()];
+      if (page.startsWith(world.url) && !url.startsWith(world.url)) one.complaints.push(`asks ${url}`);
     });
     one.page.on("requestfailed", (request) => {
       const why = request.failure()?.errorText ?? "";

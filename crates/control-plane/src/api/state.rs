@@ -197,7 +197,7 @@ impl ApiState {
     ///
     /// # Errors
     /// [`ApiError::Store`]: what it is about must not happen.
-    pub(super) async fn record_event(&self, event: Event) -> Result<(), ApiError> {
+    pub(crate) async fn record_event(&self, event: Event) -> Result<(), ApiError> {
         self.record(event).await
     }
 

@@ -47,7 +47,6 @@ struct StandingLine {
     width: String,
     until: Option<Moment>,
     by: String,
-    session: String,
     statement: String,
 }
 
@@ -61,7 +60,6 @@ impl StandingLine {
             width: standing.width.to_string(),
             until: standing.until.map(Moment),
             by: standing.by.iter().map(|opinion| opinion.by.as_str()).collect::<Vec<_>>().join(", "),
-            session: held.session.to_string(),
             statement: view::one_line(&String::from_utf8_lossy(&held.statement)),
         }
     }

@@ -33,14 +33,14 @@ struct Now {
     restart: String,
     waiting: Vec<WaitingLine>,
     more_waiting: usize,
-    sees_waiting: bool,
     live: Vec<LiveLine>,
     more_live: usize,
     denied: Vec<DeniedLine>,
     policy: String,
     uptime: String,
     entries: u64,
-    published: Option<Published>,
+    /// How many entries the published checkpoint covers.
+    published: Option<u64>,
 }
 
 struct LiveLine {
@@ -55,11 +55,6 @@ struct LiveLine {
 struct DeniedLine {
     session: String,
     line: Line,
-}
-
-struct Published {
-    size: u64,
-    behind: u64,
 }
 
 /// `GET /`.
@@ -81,7 +76,6 @@ async fn page(state: &ApiState, viewer: &Viewer, shell: Shell) -> Result<Now, Ap
         shell,
         troubles: health.not_ready,
         restart: health.waiting_for_restart.join(", "),
-        sees_waiting: true,
         more_waiting: waiting.len().saturating_sub(WAITING_MAX),
         waiting: waiting.iter().take(WAITING_MAX).map(WaitingLine::of).collect(),
         more_live: live.len().saturating_sub(LIVE_MAX),
@@ -101,7 +95,7 @@ async fn page(state: &ApiState, viewer: &Viewer, shell: Shell) -> Result<Now, Ap
         policy: health.policy,
         uptime: crate::units::show_duration(Duration::from_secs(health.uptime_seconds)),
         entries,
-        published: published.map(|signed| Published { size: signed.size, behind: entries.saturating_sub(signed.size) }),
+        published: published.map(|signed| signed.size),
     })
 }
 

@@ -8,7 +8,7 @@ use crate::api::{ApiError, ApiState, Role, end_session};
 use crate::log::{Filter, find_session};
 use crate::view;
 use askama::Template;
-use audit_store::SessionSummary;
+use audit_store::{EntryFilter, SessionSummary};
 use axum::extract::{Form, Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use proxy_core::SessionId;
@@ -173,9 +173,17 @@ async fn one(state: &ApiState, viewer: &Viewer, id: String, from: u64, shell: Sh
     let name = id.clone();
     let found = state.read(move |log| find_session(log, &name)).await?;
     state.record_look(&viewer.caller, format!("session {found}")).await?;
-    let story = state.read(move |log| Ok(log.session(found, from, STORY_MAX)?)).await?;
-    let story = story.ok_or_else(|| ApiError::NotFound(format!("the log knows no session {id}")))?;
-    let summary = &story.summary;
+    let (summary, entries) = state
+        .read(move |log| {
+            let Some(summary) = log.summary(found)? else { return Ok((None, Vec::new())) };
+            let filter = EntryFilter { session: Some(found), ..EntryFilter::default() };
+            let entries = log.tail(from.max(summary.first_index), &filter, STORY_MAX)?.items;
+            Ok((Some(summary), entries))
+        })
+        .await?;
+    let summary = &summary.ok_or_else(|| ApiError::NotFound(format!("the log knows no session {id}")))?;
+    let next = entries.last().filter(|last| entries.len() == STORY_MAX && last.index < summary.last_index);
+    let next = next.map(|last| format!("/sessions/{found}?from={}", last.index.saturating_add(1)));
     let open = state.live.list().iter().any(|session| session.id == found);
     let about = vec![
         ("kind", summary.principal_kind.clone()),
@@ -189,8 +197,8 @@ async fn one(state: &ApiState, viewer: &Viewer, id: String, from: u64, shell: Sh
         session: SessionLine::of(summary, open),
         about,
         end_reason: summary.end_reason.clone().unwrap_or_default(),
-        lines: story.entries.iter().map(|stored| Line::of(&view::entry(stored), stored.entry.time)).collect(),
-        next: story.next.map(|next| format!("/sessions/{found}?from={next}")).unwrap_or_default(),
+        lines: entries.iter().map(|stored| Line::of(&view::entry(stored), stored.entry.time)).collect(),
+        next: next.unwrap_or_default(),
         may_kill: open && viewer.is(&[Role::Admin]),
         shell,
     })

@@ -70,20 +70,20 @@ fn no_pages() -> ApiError {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shell {
     /// The page's name in the navigation.
-    pub(super) here: &'static str,
+    pub(crate) here: &'static str,
     /// Who looks; empty: nobody has logged in.
-    pub(super) who: String,
+    pub(crate) who: String,
     /// What their forms bring along.
-    pub(super) csrf: String,
+    pub(crate) csrf: String,
     /// Requests that wait.
-    pub(super) waiting: usize,
+    pub(crate) waiting: usize,
     /// Whether they may look at sessions.
-    pub(super) sessions: bool,
+    pub(crate) sessions: bool,
 }
 
 impl Shell {
     /// For links to files that change with the program.
-    pub(super) fn version(&self) -> &'static str {
+    pub(crate) fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
 }
