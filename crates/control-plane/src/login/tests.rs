@@ -387,7 +387,8 @@ async fn who_is_locked_out_is_out_at_once() {
     let session = rig.log_in().await;
     let now = proxy_io::clock::now();
     let whom = Revoked::Principal("people/ann".into());
-    rig.gateway.state.revocations.revoke(whom, "left".into(), None, "test".into(), now).unwrap();
+    let entry = identity::Revocation { what: whom, since: now, until: None, by: "test".into(), reason: "left".into() };
+    rig.gateway.state.revocations.revoke(entry).unwrap();
     assert_eq!(rig.get("/", &session).await.status, 303);
     let (state, browser) = rig.begin("/login").await;
     assert_eq!(rig.answer(&state, &browser).await.status, 403);
