@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which crates of ours each crate may build on. A crate that is not listed may use any.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("proxy-core", &[]),
     ("proto-postgres", &["proxy-core"]),
     ("proto-testkit", &["proxy-core"]),
@@ -16,6 +16,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("audit-export", &["audit-store", "proxy-core"]),
     ("identity", &["proxy-core"]),
     ("masking", &["proxy-core"]),
+    ("notify", &["proxy-core"]),
     ("policy", &["masking", "proxy-core"]),
     ("proxy-io", &["proxy-core"]),
 ];
