@@ -176,7 +176,7 @@ mod tests {
         };
         assert_eq!(wait("7"), Some(7));
         assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(77));
-        assert_eq!(wait("Sun, 06 Nov 1993 08:49:37 GMT"), Some(0));
+        assert_eq!(wait("Sat, 06 Nov 1993 08:49:37 GMT"), Some(0));
         assert_eq!(wait("99999999999"), Some(RETRY_AFTER_MAX.as_secs()));
         assert_eq!(wait("soon"), None);
         assert_eq!(wait("-1"), None);
