@@ -174,6 +174,9 @@ impl Worker {
         while let Ok(given) = intake.try_recv() {
             self.take(&mut pending, given).await;
         }
+        if attempt.is_none() {
+            return;
+        }
         // What is being sent may still arrive; what does not is in the spool.
         if let Ok((place, Ok(()))) = tokio::time::timeout(CLOSE_TIMEOUT, finished(&mut attempt)).await {
             self.settle(&mut pending, place, Ok(())).await;
