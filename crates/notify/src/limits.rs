@@ -48,6 +48,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ANSWER_MAX: usize = 64 << 10;
 /// Bytes that an SMTP server may send in one delivery (256 KiB), its TLS handshake included.
 pub const SMTP_READ_MAX: usize = 256 << 10;
+/// Lines that an SMTP server may say in one delivery (500): lettre reads a reply from its start again for each of its lines, so
+/// that a long one of many lines would cost seconds of computing.
+pub const SMTP_LINES_MAX: usize = 500;
 /// Longest reply of an SMTP server before TLS, in bytes (8 KiB); RFC 5321 §4.5.3.1.5 has 512 for each line.
 pub const SMTP_REPLY_MAX: usize = 8 << 10;
 /// Most recipients of an e-mail channel (50); RFC 5321 §4.5.3.1.8 promises 100.

@@ -11,6 +11,7 @@ use common::{Names, Rig, STATEMENT, denied, hostile, notice, rig_with};
 use notify::email::{EmailConfig, EmailTls};
 use notify::{ChannelConfig, Destination, Reach, Secret, SendError, What};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 fn config(server: &Server, tls: EmailTls) -> EmailConfig {
     EmailConfig {
@@ -229,7 +230,9 @@ async fn an_endless_greeting_is_cut_off() {
             let server = Server::start(Options { greeting: Some(greeting), ..Options::default() }).await;
             let rig = rig(config(&server, tls), false, None);
             rig.notifier.notify(&notice());
+            let start = Instant::now();
             let retried = rig.log.wait_for(|_| true).await;
+            assert!(start.elapsed() < Duration::from_secs(2), "it is not read either: {:?}", start.elapsed());
             let What::Retried { error, .. } = &retried.what else { panic!("{retried:?}") };
             assert!(matches!(error, SendError::Protocol | SendError::Unreachable(_)), "{error:?}");
         }

@@ -6,7 +6,7 @@
 use super::{EmailConfig, EmailTls};
 use crate::connect::Dialer;
 use crate::error::SendError;
-use crate::limits::{SMTP_READ_MAX, SMTP_REPLY_MAX};
+use crate::limits::{SMTP_LINES_MAX, SMTP_READ_MAX, SMTP_REPLY_MAX};
 use crate::secret::Secret;
 use lettre::Message;
 use lettre::transport::smtp;
@@ -39,17 +39,18 @@ impl Server {
         let plain = self.tls == EmailTls::None;
         let tcp = dialer.tcp(&self.host, self.port, plain).await?;
         let peer = tcp.peer_addr()?;
-        let mut tcp = Bounded { stream: tcp, greeting: &[], left: SMTP_READ_MAX, peer };
         let stream: Box<dyn AsyncTokioStream> = match self.tls {
-            EmailTls::None => Box::new(tcp),
+            EmailTls::None => Box::new(Bounded::said(tcp, peer, b"")),
             EmailTls::Implicit => {
-                Box::new(Bounded { stream: dialer.tls(&self.host, tcp).await?, greeting: &[], left: SMTP_READ_MAX, peer })
+                let stream = dialer.tls(&self.host, Bounded::coded(tcp, peer)).await?;
+                Box::new(Bounded::said(stream, peer, b""))
             }
             EmailTls::StartTls => {
+                let mut tcp = Bounded::coded(tcp, peer);
                 start_tls(&mut tcp, &self.hello).await?;
-                // There is no second greeting after STARTTLS (RFC 3207 §4.2), and lettre waits for one.
                 let stream = dialer.tls(&self.host, tcp).await?;
-                Box::new(Bounded { stream, greeting: b"220 tls\r\n", left: SMTP_READ_MAX, peer })
+                // There is no second greeting after STARTTLS (RFC 3207 §4.2), and lettre waits for one.
+                Box::new(Bounded::said(stream, peer, b"220 tls\r\n"))
             }
         };
         self.speak(stream, message).await
@@ -130,17 +131,38 @@ fn expect(reply: &str, code: u16) -> Result<(), SendError> {
     }
 }
 
-/// A stream that says `greeting` first, and from which no more than so many bytes are read.
+/// A stream that says `greeting` first, and from which no more than so many bytes and lines are read.
 struct Bounded<S> {
     stream: S,
-    greeting: &'static [u8],
-    left: usize,
     peer: SocketAddr,
+    greeting: &'static [u8],
+    bytes_left: usize,
+    lines_left: usize,
+}
+
+impl<S> Bounded<S> {
+    /// What the server says.
+    fn said(stream: S, peer: SocketAddr, greeting: &'static [u8]) -> Self {
+        Self { stream, peer, greeting, bytes_left: SMTP_READ_MAX, lines_left: SMTP_LINES_MAX }
+    }
+
+    /// What TLS is made of: it has no lines.
+    fn coded(stream: S, peer: SocketAddr) -> Self {
+        Self { stream, peer, greeting: &[], bytes_left: SMTP_READ_MAX, lines_left: usize::MAX }
+    }
+
+    /// Counts what was read; whether it was too much.
+    fn count(&mut self, read: &[u8]) -> io::Result<()> {
+        let lines = read.iter().filter(|byte| **byte == b'\n').count();
+        let left = self.bytes_left.checked_sub(read.len()).zip(self.lines_left.checked_sub(lines));
+        (self.bytes_left, self.lines_left) = left.ok_or(io::ErrorKind::InvalidData)?;
+        Ok(())
+    }
 }
 
 impl<S> fmt::Debug for Bounded<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bounded({})", self.left)
+        write!(f, "Bounded({})", self.bytes_left)
     }
 }
 
@@ -160,10 +182,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let got = buf.filled().len().saturating_sub(before);
-        match self.left.checked_sub(got) {
-            Some(left) => self.left = left,
-            None => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+        if let Err(error) = self.count(buf.filled().get(before..).unwrap_or_default()) {
+            return Poll::Ready(Err(error));
         }
         read
     }
