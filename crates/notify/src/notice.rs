@@ -75,11 +75,6 @@ impl Kind {
     pub fn asks(self) -> bool {
         matches!(self, Self::ApprovalRequested | Self::GrantRequested)
     }
-
-    /// Whether this begins a conversation; the others answer one.
-    pub(crate) fn begins(self) -> bool {
-        self.asks() || self == Self::BreakGlassUsed
-    }
 }
 
 /// A group that is asked.

@@ -184,7 +184,7 @@ async fn a_bot_posts_to_its_channel_and_reads_what_slack_says() {
     let no = Reply::Body(r#"{"ok":false,"error":"ratelimited"}"#.into());
     let yes = Reply::Body(r#"{"ok":true,"ts":"1.2"}"#.into());
     let never = Reply::Body(r#"{"ok":false,"error":"channel_not_found"}"#.into());
-    let receiver = Receiver::start([no, yes, never, Reply::Huge(1 << 20)]).await;
+    let receiver = Receiver::start([no, yes, never, Reply::Endless]).await;
     let api = Some(format!("http://{}/api/", receiver.address.unwrap()));
     let to = SlackDestination::Bot { token: Secret::new("xoxb-secret"), channel: "C123".into(), api };
     let rig = rig(vec![local("slack", Destination::Slack(SlackConfig { to, buttons: false }))]);

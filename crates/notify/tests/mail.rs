@@ -127,6 +127,16 @@ async fn a_decision_appears_beneath_its_request() {
     assert!(parts(&messages[1])[0].1.contains("Decided by: bob@example.com"));
 }
 
+#[tokio::test]
+async fn two_uses_of_break_glass_are_two_messages_of_one_conversation() {
+    let used = common::notice_of(notify::Kind::BreakGlassUsed, "s1");
+    let again = notify::Notice { time: proxy_core::Timestamp(used.time.0 + 1), ..used.clone() };
+    let sessions = plain(false, &[used, again]).await;
+    let messages: Vec<_> = sessions.iter().map(|session| session.message.clone().unwrap()).collect();
+    assert_ne!(header(&messages[0], "Message-ID"), header(&messages[1], "Message-ID"));
+    assert_eq!(header(&messages[0], "References"), header(&messages[1], "References"));
+}
+
 fn notice_of_other() -> notify::Notice {
     common::notice_of(notify::Kind::ApprovalRequested, "other1")
 }

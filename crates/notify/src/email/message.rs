@@ -11,7 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 /// Composes the message about a notice.
 pub(super) fn compose(notice: &Notice, from: &Mailbox, to: &[Mailbox]) -> Result<Message, SendError> {
     let domain = from.email.domain();
-    // The first message of a conversation has the conversation's id; later ones refer to it (RFC 5322 §3.6.4).
+    // What asks has the conversation's id; all else refers to it (RFC 5322 §3.6.4). Break-glass is used without asking, and
+    // more than once: its messages meet beneath an id that no message has.
     let first = format!("<{}@{domain}>", notice.conversation());
     let own = format!("<{}.{}@{domain}>", notice.conversation(), notice.id());
     let date = UNIX_EPOCH + Duration::from_secs(u64::try_from(notice.time.seconds()).unwrap_or(0));
@@ -19,7 +20,7 @@ pub(super) fn compose(notice: &Notice, from: &Mailbox, to: &[Mailbox]) -> Result
     for mailbox in to {
         message = message.to(mailbox.clone());
     }
-    message = if notice.kind.begins() {
+    message = if notice.kind.asks() {
         message.message_id(Some(first))
     } else {
         message.message_id(Some(own)).in_reply_to(first.clone()).references(first)

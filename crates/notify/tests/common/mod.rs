@@ -6,7 +6,8 @@ pub mod smtp;
 pub mod tls;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
@@ -21,7 +22,9 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -43,8 +46,8 @@ pub enum Reply {
     Body(String),
     /// Never.
     Hang,
-    /// 200, and a body of so many bytes.
-    Huge(usize),
+    /// 200, and a body without an end.
+    Endless,
 }
 
 #[derive(Debug, Clone)]
@@ -109,7 +112,7 @@ impl Receiver {
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
-    async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<hyper::body::Incoming>) -> Response<Said> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         self.got.lock().push(Got { path: parts.uri.to_string(), headers: parts.headers, body, at: Instant::now() });
@@ -117,14 +120,15 @@ impl Receiver {
         let (status, body) = match &reply {
             Reply::Status(status) | Reply::Header(status, ..) => (*status, Bytes::new()),
             Reply::Body(text) => (200, Bytes::from(text.clone())),
-            Reply::Huge(bytes) => (200, Bytes::from(vec![b'x'; *bytes])),
+            Reply::Endless => (200, Bytes::new()),
             Reply::Hang => std::future::pending().await,
         };
         let mut response = Response::builder().status(status);
         if let Reply::Header(_, name, value) = &reply {
             response = response.header(*name, value);
         }
-        response.body(Full::new(body)).unwrap()
+        let endless = matches!(reply, Reply::Endless);
+        response.body(Said { body: Some(body).filter(|_| !endless), endless }).unwrap()
     }
 
     pub fn url(&self, path: &str) -> Secret {
@@ -141,6 +145,22 @@ impl Receiver {
 
     pub async fn wait_for(&self, count: usize) -> Vec<Got> {
         until("requests", || Some(self.got()).filter(|got| got.len() >= count)).await
+    }
+}
+
+/// A body that ends, or not.
+pub struct Said {
+    body: Option<Bytes>,
+    endless: bool,
+}
+
+impl Body for Said {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let chunk = if self.endless { Some(Bytes::from_static(&[b'x'; 8_192])) } else { self.body.take() };
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 }
 
