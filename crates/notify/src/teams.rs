@@ -122,3 +122,24 @@ fn card(notice: &Notice, statement: Option<&str>) -> Value {
         }],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn what_begins_something_in_markdown_is_text() {
+        for (text, escaped) in [
+            ("[a](https://b)", "\\[a\\]\\(https://b\\)"),
+            ("- a", "\\- a"),
+            ("12. a", "12\\. a"),
+            ("1.5", "1\\.5"),
+            ("ci-deployer", "ci-deployer"),
+            ("\\*", "\\\\\\*"),
+            ("<at>All</at>", "&lt;at&gt;All&lt;/at&gt;"),
+            ("", ""),
+        ] {
+            assert_eq!(escape(text), escaped, "{text}");
+        }
+    }
+}

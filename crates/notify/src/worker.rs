@@ -255,7 +255,7 @@ impl Worker {
         }
         let now = Instant::now();
         let mut wait = shortened(item.wait);
-        item.wait = (item.wait * 2).min(self.delivery.retry_max);
+        item.wait = item.wait.saturating_mul(2).min(self.delivery.retry_max);
         if let Some(asked) = error.retry_after() {
             wait = wait.max(asked);
             pending.paused_until = pending.paused_until.max(now + asked);

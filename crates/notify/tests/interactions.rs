@@ -137,3 +137,18 @@ async fn an_answer_does_not_go_to_where_a_lying_name_leads() {
     let sent = answerer.send(&interaction.response_url.unwrap(), "https://gate.example/", then(0)).await;
     assert!(matches!(sent, Err(SendError::Address(_))));
 }
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_is_sent_breaks_the_reader(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), json in "[{}\\[\\]\":,a-z0-9%+&=]{0,80}") {
+        let _ = parse_interaction(&body);
+        let _ = parse_interaction(&[b"payload=".as_slice(), &body].concat());
+        let _ = parse_interaction(&form(&json));
+        let signature = String::from_utf8_lossy(&body).into_owned();
+        if let Ok(signature) = signature.parse() {
+            let mut headers = headers("1531420618", GOOD);
+            headers.insert("x-slack-signature", signature);
+            assert!(verifier().verify(&headers, &body, then(0)).is_err());
+        }
+    }
+}

@@ -86,3 +86,21 @@ pub(crate) fn blocks(notice: &Notice, buttons: bool) -> Value {
     // Shown in notifications, where there are no blocks.
     json!({ "text": title, "mrkdwn": false, "unfurl_links": false, "unfurl_media": false, "blocks": blocks })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_escaped_text_fits_and_holds_no_markup(text in "[<>&`@a-z \\n漢]{0,60}|\\PC{0,60}", max in 1_usize..80) {
+            let escaped = escape(&text, max);
+            prop_assert!(escaped.chars().count() <= max);
+            prop_assert!(!escaped.contains(['<', '>', '`']));
+            let mut entities = escaped.split('&').skip(1);
+            let known = ["amp;", "lt;", "gt;"];
+            prop_assert!(entities.all(|rest| known.iter().any(|name| rest.starts_with(name))), "{}", escaped);
+        }
+    }
+}
