@@ -17,6 +17,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("control-plane", &["audit-export", "audit-store", "identity", "policy", "proxy-core", "proxy-io", "tlog"]),
     ("identity", &["proxy-core"]),
     ("masking", &["proxy-core"]),
+    ("notify", &["proxy-core"]),
     ("policy", &["masking", "proxy-core"]),
     ("proxy-io", &["proxy-core"]),
 ];
