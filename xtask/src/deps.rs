@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("tlog", &[]),
     ("audit-store", &["proxy-core", "tlog"]),
     ("audit-export", &["audit-store", "proxy-core"]),
-    ("control-plane", &["audit-export", "audit-store", "identity", "policy", "proxy-core", "proxy-io", "tlog"]),
+    ("control-plane", &["audit-export", "audit-store", "identity", "notify", "policy", "proxy-core", "proxy-io", "tlog"]),
     ("identity", &["proxy-core"]),
     ("masking", &["proxy-core"]),
     ("notify", &["proxy-core"]),

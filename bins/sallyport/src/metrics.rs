@@ -91,6 +91,7 @@ families! {
     BYTES = Counter "sallyport_bytes_total" ["direction"] "Bytes from clients (in) and to clients (out).";
     HELD = Gauge "sallyport_held_requests" [] "Requests that wait for approval.";
     APPROVALS = Counter "sallyport_approvals_total" ["outcome"] "Steps of approvals: requested, approved, denied, expired, withdrawn.";
+    NOTICES = Counter "sallyport_notices_total" ["channel", "outcome"] "Messages about requests: sent, retried, dead (given up; `sallyport notices list`), dropped.";
     AUDIT_ENTRIES = Counter "sallyport_audit_entries_total" [] "Entries that the audit store accepted.";
     AUDIT_SECONDS = Histogram "sallyport_audit_append_seconds" [] "Time to append one batch of entries, of every sixteenth.";
     AUDIT_FAILURES = Counter "sallyport_audit_failures_total" [] "Batches that the audit store refused; their requests were refused too.";

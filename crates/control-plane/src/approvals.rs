@@ -404,19 +404,38 @@ impl Inner {
 /// Whether a reviewer may still decide, as far as it can be told without a token of theirs.
 pub type Counts = Box<dyn Fn(&Principal) -> bool + Send + Sync>;
 
+/// Is told what becomes of requests. It must not wait.
+pub trait Told: Send + Sync {
+    /// A request waits now, or has ended so, by whom and why.
+    fn told(&self, pending: &Pending, step: ApprovalStep, by: Option<&str>, reason: Option<&str>);
+}
+
 /// All requests that wait.
 pub struct ApprovalBoard {
     held_max: usize,
     counts: Counts,
     inner: Mutex<Inner>,
     changes: watch::Sender<u64>,
+    told: Option<Arc<dyn Told>>,
 }
 
 impl ApprovalBoard {
     /// An empty board for at most `held_max` requests.
     #[must_use]
     pub fn new(held_max: usize, counts: Counts) -> Arc<Self> {
-        Arc::new(Self { held_max, counts, inner: Mutex::default(), changes: watch::Sender::new(0) })
+        Self::telling(held_max, counts, None)
+    }
+
+    /// The same, which tells somebody.
+    #[must_use]
+    pub fn telling(held_max: usize, counts: Counts, told: Option<Arc<dyn Told>>) -> Arc<Self> {
+        Arc::new(Self { held_max, counts, inner: Mutex::default(), changes: watch::Sender::new(0), told })
+    }
+
+    fn tell(&self, pending: &Pending, step: ApprovalStep, by: Option<&str>, reason: Option<&str>) {
+        if let Some(told) = &self.told {
+            told.told(pending, step, by, reason);
+        }
     }
 
     /// Tells whenever something on the board has changed.
@@ -443,6 +462,7 @@ impl ApprovalBoard {
         let expires = held.submitted.after(timeout);
         let pending = Pending { id, held: Arc::new(held), expires, opinions: Vec::new() };
         let (answer, outcome) = oneshot::channel();
+        self.tell(&pending, ApprovalStep::Requested, None, None);
         inner.waiting.insert(id, Waiting { pending, answer });
         self.changed();
         Ok(Ticket { id, expires, timeout, outcome: Some(outcome), board: Arc::clone(self) })
@@ -559,6 +579,9 @@ impl ApprovalBoard {
         }
         let by = join(&waiting.pending.opinions, |opinion| Some(opinion.by.as_str()));
         let Some(waiting) = inner.settle(id, ApprovalStep::Approved, Some(by), now) else { return Err(inner.refuse(id)) };
+        let reasons = join(&waiting.pending.opinions, |opinion| opinion.reason.as_deref());
+        let by = join(&waiting.pending.opinions, |opinion| Some(opinion.by.as_str()));
+        self.tell(&waiting.pending, ApprovalStep::Approved, Some(&by), Some(&reasons));
         let Waiting { pending: Pending { held, opinions, .. }, answer } = waiting;
         // Nobody listens: the session ended in this moment, and the request with it.
         if answer.send(Outcome::Approved { approval: approval(&held), by: opinions.clone(), under: None }).is_ok() {
@@ -578,6 +601,7 @@ impl ApprovalBoard {
         let Some(waiting) = inner.settle(id, ApprovalStep::Denied, Some(reviewer.id.clone()), now) else {
             return Err(inner.refuse(id));
         };
+        self.tell(&waiting.pending, ApprovalStep::Denied, Some(&reviewer.id), word.reason.as_deref());
         let _ = waiting.answer.send(Outcome::Denied(Opinion::of(reviewer, groups, word, now)));
         self.changed();
         Ok(())
@@ -585,11 +609,12 @@ impl ApprovalBoard {
 
     /// Takes a request off the board without a decision; whether it was still there.
     fn remove(&self, id: ApprovalId, step: ApprovalStep) -> bool {
-        let settled = self.inner.lock().settle(id, step, None, proxy_io::clock::now()).is_some();
-        if settled {
+        let settled = self.inner.lock().settle(id, step, None, proxy_io::clock::now());
+        if let Some(waiting) = &settled {
+            self.tell(&waiting.pending, step, None, None);
             self.changed();
         }
-        settled
+        settled.is_some()
     }
 }
 

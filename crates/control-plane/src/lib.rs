@@ -20,6 +20,7 @@ pub mod keeping;
 pub mod log;
 pub mod login;
 pub mod machine;
+pub mod notices;
 pub mod pages;
 pub mod published;
 #[cfg(test)]

@@ -159,6 +159,7 @@ impl Gateway {
             ledger: Ledger::new(Arc::clone(&store) as Arc<dyn Store>),
             verify,
             login,
+            notices: None,
             watchers: crate::pages::Watchers::default(),
             metrics: Box::new(|| "sallyport_connections_total{protocol=\"postgres\"} 1\n".to_owned()),
             health: Box::new(|| Health { not_ready: vec!["the audit store's disk is full".into()], ..Health::default() }),

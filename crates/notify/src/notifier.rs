@@ -59,7 +59,8 @@ pub struct Notifier {
     lanes: Vec<Lane>,
     events: Arc<dyn Events>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    stop: DropGuard,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
 }
 
 impl fmt::Debug for Notifier {
@@ -137,7 +138,13 @@ impl Notifier {
             tasks.push(setup.runtime.spawn(worker.run(intake, found)));
             lanes.push(Lane { name, filter: config.filter.clone(), statement: config.statement, queue });
         }
-        Ok(Self { lanes, events: setup.events, tasks: Mutex::new(tasks), stop: stop.drop_guard() })
+        Ok(Self {
+            lanes,
+            events: setup.events,
+            tasks: Mutex::new(tasks),
+            stop: stop.clone(),
+            _stop_when_dropped: stop.drop_guard(),
+        })
     }
 
     /// Tells every channel that wants to know. It never waits: not for a receiver, and not for the disk. Between this and the
@@ -191,8 +198,9 @@ impl Notifier {
     }
 
     /// Stops, and waits until what was taken in is in the spool. What is being sent has a few seconds to arrive.
-    pub async fn close(self) {
-        drop(self.stop);
+    /// What it is told afterwards is dropped.
+    pub async fn close(&self) {
+        self.stop.cancel();
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             // One that did not end well has said so.

@@ -10,6 +10,7 @@ mod init;
 mod inspect;
 mod keys;
 mod logs;
+mod notices;
 mod output;
 mod policy;
 mod reference;
@@ -64,6 +65,8 @@ pub enum Command {
     Sessions(sessions::Args),
     /// Requests that wait for approval
     Approvals(approvals::Args),
+    /// Messages about requests that could not be delivered
+    Notices(notices::Args),
     /// The audit log
     Audit(audit::Args),
     /// Policies: their schema, and what they say of a statement
@@ -151,6 +154,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::DevToken(args) => dev_token::run(&cli.config, &args, output),
         Command::Check(args) => check::run(&cli.config, &args, output),
         Command::Approvals(args) => approvals::run(&cli.config, &args, output),
+        Command::Notices(args) => notices::run(&cli.config, &args, output),
         Command::Policy(args) => policy::run(&cli.config, &args, output),
         Command::Keys(args) => keys::run(&cli.config, &args, output),
         Command::Revocations(args) => revocations::run(&cli.config, &args, output),

@@ -8,6 +8,7 @@ mod canonical;
 pub mod keys;
 mod login;
 mod model;
+mod notify;
 mod parse;
 mod problem;
 mod reader;
@@ -25,8 +26,8 @@ pub use canonical::difference;
 pub use control_plane::keeping::Retention;
 pub use model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
-    ListenerProtocol, LogFormat, Login, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
-    WitnessConfig,
+    ListenerProtocol, LogFormat, Login, MaskConfig, MaskWith, Notify, NotifyTo, TargetAddress, TargetProtocol, Telemetry,
+    TlsFiles, UpstreamTls, WitnessConfig,
 };
 pub use parse::{default_file, load, parse};
 pub use problem::{Problem, Problems};

@@ -59,6 +59,8 @@ pub struct Config {
     pub remote_secrets: Vec<Secret>,
     /// Object storage that it is shipped to.
     pub shipping: Vec<Shipping>,
+    /// Who is told of what waits.
+    pub notify: Vec<Notify>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// What is doubtful, but not wrong.
@@ -246,6 +248,70 @@ pub struct Login {
     pub idle: Duration,
     /// How long ago a login may have been for changing something; `None`: as long as the session lasts.
     pub fresh: Option<Duration>,
+}
+
+/// `[[notify]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// Its name.
+    pub name: String,
+    /// Where messages go.
+    pub to: NotifyTo,
+    /// Which kinds; empty: all.
+    pub kinds: Vec<notify::Kind>,
+    /// Those that ask one of these groups; empty: all.
+    pub groups: Vec<String>,
+    /// Those of these connections; empty: all.
+    pub connections: Vec<String>,
+    /// Whether the text of statements is in them.
+    pub statement: bool,
+    /// Whether private networks may be connected to.
+    pub private: bool,
+    /// Whether this host may be.
+    pub loopback: bool,
+    /// CAs besides the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// Where messages go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotifyTo {
+    /// A program.
+    Webhook {
+        /// Where.
+        url: super::Secret,
+        /// What messages are signed by.
+        secrets: Vec<super::Secret>,
+    },
+    /// Slack.
+    Slack {
+        /// An incoming webhook's address, or …
+        url: Option<super::Secret>,
+        /// … a bot's token, and the channel's id.
+        bot: Option<(super::Secret, String)>,
+        /// By which Slack signs what comes of buttons; `None`: there are none.
+        signing_secret: Option<super::Secret>,
+    },
+    /// Microsoft Teams.
+    Teams {
+        /// A workflow's address.
+        url: super::Secret,
+    },
+    /// People's mailboxes.
+    Email {
+        /// The server's host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// How the connection is protected.
+        tls: notify::email::EmailTls,
+        /// Name and password.
+        login: Option<(String, super::Secret)>,
+        /// Who sends.
+        sender: String,
+        /// Who gets it.
+        recipients: Vec<String>,
+    },
 }
 
 /// Protocols of targets.

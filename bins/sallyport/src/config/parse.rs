@@ -2,8 +2,8 @@
 
 use super::model::{
     Address, Audit, Classify, Config, Connection, Databases, Durability, Issuer, IssuerKind, KeySource, Limits, Listener,
-    ListenerProtocol, LogFormat, Login, MaskConfig, MaskWith, TargetAddress, TargetProtocol, Telemetry, TlsFiles, UpstreamTls,
-    WitnessConfig, folder_of,
+    ListenerProtocol, LogFormat, Login, MaskConfig, MaskWith, Notify, TargetAddress, TargetProtocol, Telemetry, TlsFiles,
+    UpstreamTls, WitnessConfig, folder_of,
 };
 use super::problem::{Problem, Problems};
 use super::reader::{Section, Source};
@@ -11,7 +11,7 @@ use super::secret::{FORMS, InvalidRef, Secret};
 use super::shipping::{Shipping, shipping};
 use super::streams::{Stream, stream};
 use super::vaults::{Fetching, KeyVaultConfig, VaultConfig, WrapSource};
-use super::{canonical, login, rules, vaults, witness};
+use super::{canonical, login, notify, rules, vaults, witness};
 use audit_store::EventKind;
 use control_plane::keeping::Retention;
 use proxy_core::limits::SessionLimits;
@@ -96,6 +96,7 @@ pub(super) struct Parts {
     pub(super) keyvault: KeyVaultConfig,
     pub(super) fetching: Fetching,
     pub(super) shipping: Vec<At<Shipping>>,
+    pub(super) notify: Vec<At<Notify>>,
 }
 
 impl Parts {
@@ -124,6 +125,7 @@ impl Parts {
                 .unwrap_or_default(),
             fetching: top.table("secrets", "secrets").map_or_else(Fetching::default, |section| vaults::fetching(&section)),
             shipping: all(top, "shipping", |section| shipping(section, source)),
+            notify: all(top, "notify", |section| notify::notify(section, source)),
         }
     }
 
@@ -149,6 +151,7 @@ impl Parts {
             masks: values(self.masks),
             streams: values(self.streams),
             shipping: values(self.shipping),
+            notify: values(self.notify),
             policy_dir: policy_dir.unwrap_or_else(|| source.folder.join("policies")),
             limits: limits(top),
             audit: self.audit.value,

@@ -13,7 +13,7 @@ pub fn reference() -> String {
          changes and on SIGHUP; one that is wrong is refused while running, and the last good one stays.\n\
          Durations are written `250ms`, `15s`, `10m`, `1h30m`, `7d`; sizes `512 KiB`, `64 MiB`, `1 GiB`.\n\n\
          Changes of these take effect at the next start: `data_dir`, `threads`, `[tls]`, `[[listener]]`, `[telemetry]`,\n\
-         `[[stream]]`, `[login]`, `[approvals]`, `[audit]` but for `heartbeat` and `checkpoint`, and `[limits]` but for `connections_max`,\n\
+         `[[stream]]`, `[login]`, `[[notify]]`, `[approvals]`, `[audit]` but for `heartbeat` and `checkpoint`, and `[limits]` but for `connections_max`,\n\
          `connections_per_principal_max` and `logins_per_address_max`. The gateway's log says so when it reads the file;\n\
          until it is started again, `sallyport check` and the metric `sallyport_waiting_for_restart` do.\n",
     );

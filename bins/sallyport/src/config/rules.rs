@@ -16,6 +16,7 @@ pub(super) fn check(source: &Source<'_>, top: &Section<'_, '_>, parts: &Parts) -
     unique(source, "listener", "address", &parts.listeners, |listener| listener.address.to_string());
     unique(source, "mask", "class", &parts.masks, |mask| mask.class.clone());
     unique(source, "stream", "name", &parts.streams, |stream| stream.name.clone());
+    unique(source, "notify", "name", &parts.notify, |channel| channel.name.clone());
     unique(source, "shipping", "name", &parts.shipping, |shipping| shipping.name.clone());
     unique(source, "shipping", "url", &parts.shipping, Shipping::identity);
     unique(source, "issuer", "issuer", &parts.issuers, |issuer| issuer.issuer.clone());

@@ -252,6 +252,10 @@ fn every_documented_example_is_accepted() {
         ("vault", ["token", "role", "jwt"].as_slice()),
         ("keyvault", ["client_secret"].as_slice()),
         ("shipping", ["account"].as_slice()),
+        (
+            "notify",
+            ["token", "channel", "signing_secret", "server", "tls", "user", "password", "sender", "recipients"].as_slice(),
+        ),
     ];
     for section in SECTIONS.iter().filter(|section| !section.header.starts_with("credential")) {
         let skip = exclusive.iter().find(|(name, _)| *name == section.name).map_or(&[][..], |(_, keys)| keys);

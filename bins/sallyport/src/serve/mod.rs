@@ -8,6 +8,7 @@ mod adapters;
 mod authenticate;
 mod catalogs;
 mod credential;
+mod notices;
 pub mod parts;
 mod reload;
 mod restart;
@@ -30,6 +31,7 @@ use catalogs::Catalogs;
 use control_plane::api::{self, ApiState};
 use control_plane::approvals::ApprovalBoard;
 use control_plane::keeping::Keeper;
+use control_plane::notices::Notices;
 use opentelemetry_sdk::trace::SdkTracer;
 use parking_lot::RwLock;
 use parts::{masks, policies, verifier};
@@ -148,9 +150,11 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     let gateway = start(config.clone(), tracer, services, payload_keys)?;
     let revocations = gateway.gate.revocations();
     let counts = move |reviewer: &Principal| revocations.against(reviewer, now()).is_none();
-    let board = ApprovalBoard::new(config.limits.held_max, Box::new(counts));
+    let notices = notices::open(&config, &gateway.metrics)?;
+    let told = notices.clone().map(|notices| notices as Arc<dyn control_plane::approvals::Told>);
+    let board = ApprovalBoard::telling(config.limits.held_max, Box::new(counts), told);
     let stop = CancellationToken::new();
-    start_admin(&gateway, &board, &stop)?;
+    start_admin(&gateway, &board, notices.clone(), &stop)?;
     let streams = Streams::open(&config, &gateway.store, |event| gateway.record(event))?;
     let reader = gateway.store.reader();
     let shippers = Shippers::open(&config, &gateway.publisher, &reader, &gateway.rewrites, |event| gateway.record(event))?;
@@ -187,6 +191,9 @@ async fn serve(config: Arc<Config>, tracer: Option<SdkTracer>) -> Result<(), Fai
     gateway.record_or_log(Event::GatewayStopped { reason: "told to stop".to_owned() });
     if let Err(error) = gateway.publisher.round().await {
         tracing::error!("{error}");
+    }
+    if let Some(notices) = notices {
+        notices.close().await;
     }
     shipped.finish().await;
     if let Err(error) = gateway.store.close() {
@@ -338,7 +345,12 @@ fn scrape(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>) -> Box<dyn Fn() ->
     })
 }
 
-fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &CancellationToken) -> Result<(), Failure> {
+fn start_admin(
+    gateway: &Arc<Gateway>,
+    board: &Arc<ApprovalBoard>,
+    notices: Option<Arc<Notices>>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let config = gateway.config();
     let gate = gateway.gate.clone();
     let health = gateway.clone();
@@ -360,6 +372,7 @@ fn start_admin(gateway: &Arc<Gateway>, board: &Arc<ApprovalBoard>, stop: &Cancel
             Box::pin(async move { gate.verify(&credential).await })
         }),
         login: parts::login(&config, gateway.gate.revocations())?,
+        notices,
         watchers: control_plane::pages::Watchers::default(),
         metrics: scrape(gateway, board),
         health: Box::new(move || health.health()),

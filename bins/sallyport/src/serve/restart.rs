@@ -28,6 +28,7 @@ pub(super) fn waiting_for_restart(started: &Config, now: &Config) -> Vec<&'stati
         ("[[witness]]", started.witnesses != now.witnesses),
         ("[approvals]", approvals(started) != approvals(now)),
         ("[[stream]]", started.streams != now.streams),
+        ("[[notify]]", started.notify != now.notify),
         ("[[shipping]]", started.shipping != now.shipping),
         ("[telemetry]", started.telemetry != now.telemetry),
     ];
@@ -63,6 +64,7 @@ mod tests {
             ("[audit]\nheartbeat = \"1m\"\ncheckpoint = \"1s\"", vec![]),
             ("[audit]\nexport = false", vec!["[audit]"]),
             (LOGIN, vec!["[login]"]),
+            ("[[notify]]\nname = \"chat\"\nkind = \"teams\"\nurl = \"env:URL\"", vec!["[[notify]]"]),
             ("[telemetry]\nlevel = \"debug\"", vec!["[telemetry]"]),
             ("[[stream]]\nname = \"siem\"\nto = \"https://siem/\"", vec!["[[stream]]"]),
             ("[[shipping]]\nname = \"vault\"\nurl = \"s3://log-bucket\"", vec!["[[shipping]]"]),

@@ -6,6 +6,7 @@ use crate::approvals::ApprovalBoard;
 use crate::keeping::{Keeper, Retention};
 use crate::log::LogError;
 use crate::login::Login;
+use crate::notices::Notices;
 use crate::pages::Watchers;
 use crate::published::PublishedLog;
 use audit_store::Reader;
@@ -138,6 +139,8 @@ pub struct ApiState {
     pub verify: Verify,
     /// Who has logged in with a browser; `None`: nobody can, and there are no pages.
     pub login: Option<Arc<Login>>,
+    /// Who is told of what waits; `None`: nobody.
+    pub notices: Option<Arc<Notices>>,
     /// The pages that follow what happens.
     pub watchers: Watchers,
     /// For `/metrics`: all of them, in Prometheus' text format.

@@ -7,6 +7,7 @@ mod gateway;
 pub(crate) mod keeping;
 pub(crate) mod keys;
 pub(crate) mod log;
+mod notices;
 pub(crate) mod revocations;
 pub(crate) mod sessions;
 
@@ -52,6 +53,9 @@ fn resources(state: &Arc<ApiState>) -> Router<Arc<ApiState>> {
         .route("/api/v1/approvals/{id}/revoke", post(approvals::revoke))
         .route("/api/v1/approvals/{id}/approve", post(approvals::approve))
         .route("/api/v1/approvals/{id}/deny", post(approvals::deny))
+        .route("/api/v1/notices/dead", get(notices::dead))
+        .route("/api/v1/notices/resend", post(notices::resend))
+        .route("/integrations/slack", post(notices::slack))
         .route("/api/v1/keys", get(keys::list).post(keys::create))
         .route("/api/v1/keys/{id}/revoke", post(keys::revoke))
         .route("/api/v1/revocations", get(revocations::list).post(revocations::create))
