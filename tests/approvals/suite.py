@@ -3,7 +3,11 @@
 Needs ROOT (the repository), SCRATCH (an empty folder) and SALLYPORT (the program). Arguments: names of behaviours, none: all.
 """
 
+import base64
 import contextlib
+import hashlib
+import hmac
+import http.server
 import json
 import os
 import shutil
@@ -12,6 +16,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -24,12 +29,12 @@ from suite import behaviour, run, same
 
 
 @contextlib.contextmanager
-def approving(name):
+def approving(name, extra=""):
     """A gateway with policies of both folders."""
     folder = SCRATCH / f"{name}-policies"
     shutil.copytree(ROOT / "tests/policies", folder)
     shutil.copy(ROOT / "tests/approvals/policies.cedar", folder / "approvals.cedar")
-    with gateway(name, POLICIES=str(folder)) as g:
+    with gateway(name, extra, POLICIES=str(folder)) as g:
         yield g
 
 
@@ -288,6 +293,174 @@ def an_approval_for_a_time_is_for_the_target_until_it_is_taken_back():
             same(late.ended(), (None, "42501"))
         actions = [entry["action"] for entry in map(json.loads, g.entries()) if entry["event"] == "administration"]
         same(actions.count("approval revoked"), 1)
+
+
+class Receiver:
+    """Takes webhooks, and believes none that is not signed (Standard Webhooks)."""
+
+    def __init__(self, secret):
+        self.key = base64.b64decode(secret.removeprefix("whsec_"))
+        self.got, self.status = [], 200
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                name, at = self.headers["webhook-id"], self.headers["webhook-timestamp"]
+                mac = hmac.new(outer.key, f"{name}.{at}.".encode() + body, hashlib.sha256).digest()
+                signed = self.headers["webhook-signature"] == "v1," + base64.b64encode(mac).decode()
+                fresh = abs(time.time() - int(at)) < 300
+                if outer.status == 200:
+                    outer.got.append(json.loads(body) if signed and fresh else "forged")
+                self.send_response(outer.status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?token=hunter2"
+
+    def of(self, request):
+        return [one["type"] for one in self.got if one["data"]["request"] == request["id"]]
+
+
+def secret_file(name, text):
+    file = SCRATCH / name
+    file.write_text(text)
+    file.chmod(0o600)
+    return f"file:{file}"
+
+
+SIGNED = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+SLACK = "8f742231b10e8888abcd99yyyzzz85a5"
+
+
+def channel(name, receiver, more=""):
+    return f"""
+[[notify]]
+name = "{name}"
+kind = "webhook"
+url = "{secret_file(name + '.url', receiver.url)}"
+secrets = "{secret_file(name + '.secret', SIGNED)}"
+loopback = true
+{more}
+"""
+
+
+@behaviour
+def programs_are_told_of_what_waits_and_of_what_was_decided():
+    all_of_it, keepers = Receiver(SIGNED), Receiver(SIGNED)
+    extra = channel("all", all_of_it) + channel("keepers", keepers, 'groups = ["nobody"]\nstatement = true')
+    extra += channel("text", keepers, 'kinds = ["approval.requested"]\nstatement = true')
+    with approving("told", extra) as g:
+        ann, cleo = Reviewer(g, "ann", "keeper"), Reviewer(g, "cleo", "controller")
+        number = customer()
+        held = Held(g, ann, "UPDATE customers SET name = 'told' WHERE id = %s", (number,))
+        ann.approve(held.request, "half")
+        cleo.approve(held.request, "the other half")
+        same(held.ended(), ("UPDATE 1", None))
+        until("it was told", lambda: len(all_of_it.of(held.request)) == 2)
+        same(all_of_it.of(held.request), ["approval.requested", "approval.approved"])
+        asked, approved = all_of_it.got
+        same(asked["data"]["groups"], [{"name": "controller", "missing": 1}, {"name": "keeper", "missing": 1}])
+        same(asked["data"]["statement_digest"].split(":")[-1], held.request["digest"])
+        same((approved["data"]["decided_by"], approved["data"]["reason"]), ("dev/ann, dev/cleo", "half, the other half"))
+        # The text is where it was asked for, and nowhere else.
+        assert "told" not in json.dumps(all_of_it.got), all_of_it.got
+        until("the other was told", lambda: keepers.got)
+        assert "SET name = 'told'" in keepers.got[0]["data"]["statement"], keepers.got
+        same(len(keepers.got), 1)
+        for decide, word in ((lambda one: ann.deny(one, "no"), "approval.denied"), (lambda _: None, "approval.withdrawn")):
+            held = Held(g, ann, "UPDATE customers SET name = 'x' WHERE id = %s", (number,))
+            decide(held.request)
+            if word == "approval.withdrawn":
+                held.c.cancel()
+            held.ended()
+            until(word, lambda: all_of_it.of(held.request)[-1:] == [word])
+        assert g.metrics()['sallyport_notices_total{channel="all",outcome="sent"}'] == "6", g.scrape()
+        log = (g.dir / "log/gateway.log").read_text()
+        assert "hunter2" not in log and "whsec" not in log
+
+
+@behaviour
+def what_cannot_be_delivered_is_kept_and_sent_again():
+    receiver = Receiver(SIGNED)
+    receiver.status = 410
+    with approving("dead", channel("all", receiver)) as g:
+        ann = Reviewer(g, "ann", "keeper")
+        held = Held(g, ann, PRICE, (1,))
+        same(ann.deny(held.request)[0], 200)
+        held.ended()
+        letters = until("both are given up", lambda: (found := json.loads(g.cli("notices", "list", "--json"))) and len(found) == 2 and found)
+        same([one["kind"] for one in letters], ["approval.requested", "approval.denied"])
+        assert "hunter2" not in json.dumps(letters), letters
+        receiver.status = 200
+        assert "2 wait to be sent again" in g.cli("notices", "resend")
+        until("they are here", lambda: receiver.of(held.request) == ["approval.requested", "approval.denied"])
+        same(json.loads(g.cli("notices", "list", "--json")), [])
+        actions = [entry["action"] for entry in map(json.loads, g.entries()) if entry["event"] == "administration"]
+        assert "messages sent again" in actions, actions
+
+
+@behaviour
+def what_was_not_delivered_is_after_a_restart():
+    receiver = Receiver(SIGNED)
+    receiver.status = 503
+    with approving("spooled", channel("all", receiver)) as g:
+        ann = Reviewer(g, "ann", "keeper")
+        held = Held(g, ann, PRICE, (1,))
+        until("it was tried", lambda: g.metrics()['sallyport_notices_total{channel="all",outcome="retried"}'] != "0")
+        g.crash()
+        held.thread.join(15)
+        receiver.status = 200
+        g.start()
+        until("it is here", lambda: receiver.of(held.request)[:1] == ["approval.requested"], 20)
+
+
+def slack(g, body, at=None, secret=SLACK):
+    at = str(int(at or time.time()))
+    mac = hmac.new(secret.encode(), f"v0:{at}:".encode() + body, hashlib.sha256).hexdigest()
+    url = f"https://localhost:{g.known['GW_ADMIN_PORT']}/integrations/slack"
+    headers = {"X-Slack-Request-Timestamp": at, "X-Slack-Signature": f"v0={mac}", "Content-Type": "application/x-www-form-urlencoded"}
+    request = urllib.request.Request(url, data=body, method="POST", headers=headers)
+    try:
+        with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=g.known["GW_CA"])) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@behaviour
+def a_button_in_slack_is_signed_and_decides_nothing():
+    extra = f"""
+[[notify]]
+name = "chat"
+kind = "slack"
+url = "{secret_file('slack.url', 'https://127.0.0.1:1/services/hunter2')}"
+signing_secret = "{secret_file('slack.secret', SLACK)}"
+"""
+    with approving("slack", extra) as g:
+        ann = Reviewer(g, "ann", "keeper")
+        held = Held(g, ann, PRICE, (1,))
+
+        def pressed(action, request=held.request["id"]):
+            payload = {"type": "block_actions", "user": {"id": "U1", "username": "ann"}, "team": {"id": "T1"},
+                       "actions": [{"action_id": action, "value": request}], "response_url": "https://169.254.169.254/x"}
+            return b"payload=" + urllib.parse.quote(json.dumps(payload)).encode()
+
+        body = pressed("sallyport.approve")
+        same(slack(g, body, secret="another"), 401)
+        same(slack(g, body, at=time.time() - 400), 401)
+        at = time.time()
+        same(slack(g, body, at), 200)
+        same(slack(g, body, at), 401)
+        same(slack(g, b"payload=x"), 400)
+        same(slack(g, pressed("sallyport.approve", "../../logout")), 200)
+        same([one["id"] for one in ann.waiting()], [held.request["id"]])
+        same(ann.deny(held.request)[0], 200)
+        held.ended()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which crates of ours each crate may build on. A crate that is not listed may use any.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("proxy-core", &[]),
     ("proto-postgres", &["proxy-core"]),
     ("proto-testkit", &["proxy-core"]),

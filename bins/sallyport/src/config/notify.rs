@@ -141,7 +141,6 @@ impl Notify {
 #[cfg(test)]
 mod tests {
     use super::super::{Config, Problems, parse};
-    use super::*;
     use std::path::Path;
 
     fn read(channel: &str) -> Result<Config, Problems> {

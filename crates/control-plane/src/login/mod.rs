@@ -122,7 +122,7 @@ impl Login {
     pub fn is_ours(&self, headers: &HeaderMap, person: &Person, form: Option<&str>) -> Result<(), ApiError> {
         let given = form.or_else(|| headers.get("x-csrf-token").and_then(|value| value.to_str().ok())).unwrap_or_default();
         let same = aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), person.csrf.as_bytes()).is_ok();
-        if self.from_our_origin(headers) && same {
+        if self.is_from_us(headers) && same {
             return Ok(());
         }
         Err(ApiError::Forbidden(
@@ -132,7 +132,7 @@ impl Login {
 
     /// Whether the browser says that one of our own pages sends this (the Fetch standard, `Origin` and `Sec-Fetch-Site`). A
     /// browser that says neither is not believed.
-    fn from_our_origin(&self, headers: &HeaderMap) -> bool {
+    fn is_from_us(&self, headers: &HeaderMap) -> bool {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         match text(header::ORIGIN) {
             Some(origin) => match &self.url {

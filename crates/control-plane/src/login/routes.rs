@@ -146,7 +146,7 @@ struct TokenForm {
 async fn token(State(state): State<Arc<ApiState>>, headers: HeaderMap, Form(form): Form<TokenForm>) -> Result<Response, Failure> {
     let login = login(&state)?;
     // Another site must not log somebody in as somebody else.
-    if !login.dev_tokens || !login.from_our_origin(&headers) {
+    if !login.dev_tokens || !login.is_from_us(&headers) {
         return Err(ApiError::Forbidden("nobody logs in by a token here".to_owned()).into());
     }
     let token = form.token.trim();

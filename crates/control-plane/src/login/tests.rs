@@ -228,7 +228,7 @@ fn parameters(url: &str) -> HashMap<String, String> {
 /// A cookie as the browser sends it back. It is checked on the way.
 fn cookie(answer: &Answer, name: &str) -> String {
     let set = answer.headers.iter().filter(|(header, _)| header == "set-cookie").map(|(_, value)| value);
-    let last = set.filter(|value| value.starts_with(&format!("{name}="))).last().unwrap();
+    let last = set.rev().find(|value| value.starts_with(&format!("{name}="))).unwrap();
     for part in ["; Path=/", "; HttpOnly", "; SameSite=Lax", "; Secure"] {
         assert!(last.contains(part), "{last}");
     }
