@@ -3,7 +3,7 @@
 use super::{ApiError, ApiState};
 use crate::approvals::{Groups, Reviewer};
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use proxy_core::{Principal, SecretBytes};
@@ -50,32 +50,24 @@ pub(super) enum Peer {
         /// Whether within TLS, or from this host. A token is not taken otherwise.
         private: bool,
     },
-    /// Likewise, by somebody's browser: who that is was found out by [`by_cookie`].
-    Browser(Box<Principal>),
 }
 
-/// Lets a page's own scripts ask the API in the name of whoever has logged in. A request that changes something must come from
-/// our pages; one with a token is not looked at here.
-pub(super) async fn by_cookie(
+/// What anybody may ask.
+const OPEN: [&str; 5] = ["/healthz", "/readyz", "/metrics", "/log/checkpoint", "/integrations/slack"];
+
+/// Finds out who calls before anything else is looked at: every resource but those of [`OPEN`] needs a caller.
+pub(super) async fn known(
     State(state): State<Arc<ApiState>>,
     Extension(peer): Extension<Peer>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let private = matches!(peer, Peer::Remote { private: true });
-    let login = state.login.as_ref().filter(|_| private && !request.headers().contains_key(header::AUTHORIZATION));
-    let Some((login, person)) = login.and_then(|login| Some((login, login.find(request.headers())?))) else {
-        return next.run(request).await;
-    };
-    if !request.method().is_safe() {
-        if let Err(refused) = login.is_ours(request.headers(), &person, None) {
-            return refused.into_response();
-        }
-        if !login.is_fresh(&person, now()) {
-            return ApiError::Unauthenticated("the login is too old for this: log in once more".to_owned()).into_response();
-        }
+    if !OPEN.contains(&request.uri().path()) {
+        match identify(&state, &peer, request.method(), request.headers()).await {
+            Ok(caller) => request.extensions_mut().insert(caller),
+            Err(refused) => return refused.into_response(),
+        };
     }
-    request.extensions_mut().insert(Peer::Browser(Box::new((*person.principal).clone())));
     next.run(request).await
 }
 
@@ -135,25 +127,19 @@ impl Caller {
     }
 }
 
-/// Identifies the caller, and checks that they have one of the roles.
-pub(super) async fn require(state: &ApiState, peer: &Peer, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, ApiError> {
-    let caller = identify(state, peer, headers).await?;
-    caller.require(roles)?;
-    Ok(caller)
-}
-
-async fn identify(state: &ApiState, peer: &Peer, headers: &HeaderMap) -> Result<Caller, ApiError> {
+async fn identify(state: &ApiState, peer: &Peer, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
     match peer {
         Peer::Local { user } => return Ok(Caller::Local(user.clone())),
         Peer::Remote { private: false } => {
             return Err(ApiError::Unauthenticated("a token is accepted within TLS only: use https".to_owned()));
         }
         Peer::Remote { private: true } => {}
-        Peer::Browser(principal) => return Ok(Caller::Remote(principal.clone())),
     }
     let missing = || ApiError::Unauthenticated("send a token: Authorization: Bearer TOKEN".to_owned());
-    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7).ok_or_else(missing)?;
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return by_cookie(state, method, headers)?.ok_or_else(missing);
+    };
+    let (scheme, token) = value.as_bytes().split_at_checked(7).ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() || token.len() > TOKEN_MAX {
         return Err(missing());
     }
@@ -167,4 +153,19 @@ async fn identify(state: &ApiState, peer: &Peer, headers: &HeaderMap) -> Result<
         return Err(ApiError::Unauthenticated("the token is not valid here, or has expired".to_owned()));
     }
     Ok(Caller::Remote(Box::new(principal)))
+}
+
+/// Whoever has logged in with this browser: a page's own scripts ask in their name. What changes something must come from our
+/// pages.
+fn by_cookie(state: &ApiState, method: &Method, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+    let Some((login, person)) = state.login.as_ref().and_then(|login| Some((login, login.find(headers)?))) else {
+        return Ok(None);
+    };
+    if !method.is_safe() {
+        login.is_ours(headers, &person, None)?;
+        if !login.is_fresh(&person, now()) {
+            return Err(ApiError::Unauthenticated("the login is too old for this: log in once more".to_owned()));
+        }
+    }
+    Ok(Some(Caller::Remote(Box::new((*person.principal).clone()))))
 }

@@ -12,6 +12,8 @@
 mod auth;
 pub(crate) mod decisions;
 mod error;
+#[cfg(test)]
+mod every_route;
 mod routes;
 pub mod server;
 mod state;

@@ -108,6 +108,16 @@ impl Login {
         None
     }
 
+    /// Opens a session without a login: its cookie, and its token for forms.
+    #[cfg(test)]
+    pub(crate) fn open_for(&self, principal: Principal) -> (String, String) {
+        let (id, csrf) = (random().unwrap(), random().unwrap());
+        let (principal, logged_in) = (Arc::new(principal), proxy_io::clock::now());
+        let opening = table::Opening { id: id.clone(), csrf: csrf.clone(), principal, logged_in, id_token: None, at_most: None };
+        self.table.lock().open(opening);
+        (format!("{}sallyport={id}", if self.cookies.secure { "__Host-" } else { "" }), csrf)
+    }
+
     /// Whether somebody has shown who they are lately enough to decide on something.
     #[must_use]
     pub fn is_fresh(&self, person: &Person, now: Timestamp) -> bool {

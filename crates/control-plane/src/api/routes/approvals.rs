@@ -1,23 +1,20 @@
 //! Requests that wait for a reviewer.
 
-use super::super::auth::{Peer, require};
 use super::super::decisions::{self, Decision};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use crate::approvals::{ApprovalId, Word};
 use crate::view;
 use axum::Json;
 use axum::extract::{Extension, Path, State};
-use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `GET /api/v1/approvals`.
 pub(super) async fn list(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Reviewer, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Reviewer, Role::Auditor])?;
     let list = state.approvals.list().iter().map(view::pending).collect::<Vec<_>>();
     Ok(Json(json!({ "approvals": list })))
 }
@@ -25,23 +22,21 @@ pub(super) async fn list(
 /// `GET /api/v1/approvals/{id}`.
 pub(super) async fn show(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Reviewer, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Reviewer, Role::Auditor])?;
     Ok(Json(view::pending(&state.approvals.get(parse(&id)?)?)))
 }
 
 /// `POST /api/v1/approvals/{id}/approve`.
 pub(super) async fn approve(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Option<Json<Decision>>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Reviewer]).await?;
+    caller.require(&[Role::Reviewer])?;
     let (id, word) = (parse(&id)?, word(body)?);
     let progress = decisions::approve(&state, &caller, id, word).await?;
     Ok(Json(json!({ "id": id, "approved": progress.approved, "missing": progress.missing })))
@@ -50,12 +45,11 @@ pub(super) async fn approve(
 /// `POST /api/v1/approvals/{id}/deny`.
 pub(super) async fn deny(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     body: Option<Json<Decision>>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Reviewer]).await?;
+    caller.require(&[Role::Reviewer])?;
     let (id, word) = (parse(&id)?, word(body)?);
     decisions::deny(&state, &caller, id, word).await?;
     Ok(Json(json!({ "id": id, "denied": true })))
@@ -64,10 +58,9 @@ pub(super) async fn deny(
 /// `GET /api/v1/approvals/standing`: approvals in force that cover more than one request.
 pub(super) async fn standing(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Reviewer, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Reviewer, Role::Auditor])?;
     let list = state.approvals.standing().iter().map(view::standing).collect::<Vec<_>>();
     Ok(Json(json!({ "standing": list })))
 }
@@ -75,11 +68,10 @@ pub(super) async fn standing(
 /// `POST /api/v1/approvals/{id}/revoke`: takes such an approval back.
 pub(super) async fn revoke(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Reviewer]).await?;
+    caller.require(&[Role::Admin, Role::Reviewer])?;
     let id = parse(&id)?;
     decisions::revoke(&state, &caller, id).await?;
     Ok(Json(json!({ "id": id, "revoked": true })))

@@ -1,14 +1,13 @@
 //! The log: entries as they come, and whether it holds together.
 
-use super::super::auth::{Peer, require};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use crate::log::{Filter, find_session, forward, last};
 use crate::view;
 use audit_store::{EntryFilter, Expected, Reader, StoredEntry};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -46,11 +45,10 @@ pub(super) struct EntriesQuery {
 /// `GET /api/v1/audit/entries`: one JSON document in each line.
 pub(super) async fn entries(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<EntriesQuery>,
 ) -> Result<Response, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let invalid = |what: String| ApiError::Invalid(what);
     let count = query.last.as_deref().map_or(Ok(LAST_DEFAULT), str::parse).map_err(|_| invalid("last is not a number".into()))?;
     let kinds: Vec<String> = query.kinds.iter().flat_map(|kinds| kinds.split(',')).map(str::to_owned).collect();
@@ -150,22 +148,20 @@ impl Holding {
 /// `GET /api/v1/audit/verify`: reads the whole log, and holds it against its last checkpoint and key.
 pub(super) async fn verify(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<VerifyQuery>,
 ) -> Result<Response, ApiError> {
-    verify_expected(State(state), Extension(peer), headers, Query(query), Json(Holding::default())).await
+    verify_expected(State(state), Extension(caller), Query(query), Json(Holding::default())).await
 }
 
 /// `POST /api/v1/audit/verify`: the same, and what the caller holds.
 pub(super) async fn verify_expected(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<VerifyQuery>,
     Json(holding): Json<Holding>,
 ) -> Result<Response, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let mut expected = holding.expected().map_err(ApiError::Invalid)?;
     state.record_reading(caller.id(), "verification of the whole log".to_owned()).await?;
     let notary = state.publisher.notary();

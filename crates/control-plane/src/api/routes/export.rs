@@ -4,14 +4,13 @@
 //! is a sequence of [`Frame`]s, which say how far it is: what the command line reads. Either is sent while the log is
 //! read; a reader that is slow holds it up, and one that goes away ends it.
 
-use super::super::auth::{Peer, require};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use crate::export::{FRAME_DATA_MAX, Frame, Plan, PlanError, completed};
 use crate::log::Filter;
 use audit_export::{Export, ExportError, Format, Manifest};
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use proxy_core::record::{Entry, Event};
@@ -112,11 +111,11 @@ impl Wire {
 /// The resource.
 pub(super) async fn export(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, ApiError> {
-    let by = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?.id();
+    caller.require(&[Role::Admin, Role::Auditor])?;
+    let by = caller.id();
     let format: Format = query
         .format
         .as_deref()

@@ -1,10 +1,9 @@
 //! Health, metrics, status.
 
-use super::super::auth::{Peer, require};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -31,10 +30,9 @@ pub(super) async fn metrics(State(state): State<Arc<ApiState>>) -> Response {
 /// `GET /api/v1/status`.
 pub(super) async fn status(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Auditor, Role::Reviewer]).await?;
+    caller.require(&[Role::Admin, Role::Auditor, Role::Reviewer])?;
     let health = (state.health)();
     let mut value = json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -1,12 +1,10 @@
 //! How long contents of the log are kept: legal holds, redaction, and the rules at work.
 
-use super::super::auth::{Peer, require};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use crate::keeping::{Hold, KeepError, Redaction};
 use crate::log::find_session;
 use axum::Json;
 use axum::extract::{Extension, Path, State};
-use axum::http::HeaderMap;
 use proxy_io::clock::now;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -77,21 +75,20 @@ async fn work<T: Send + 'static>(
 /// `GET /api/v1/audit/holds`.
 pub(super) async fn holds(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     Ok(Json(json!({ "holds": state.keeper.holds() })))
 }
 
 /// `POST /api/v1/audit/holds`.
 pub(super) async fn hold(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Json(request): Json<HoldRequest>,
 ) -> Result<Json<Hold>, ApiError> {
-    let by = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?.id();
+    caller.require(&[Role::Admin, Role::Auditor])?;
+    let by = caller.id();
     let reason = reason(&request.reason)?;
     let hold = work(&state, move |state| {
         let session = request.session.map(|id| find_session(&state.log, &id)).transpose()?;
@@ -103,12 +100,12 @@ pub(super) async fn hold(
 /// `POST /api/v1/audit/holds/{id}/release`.
 pub(super) async fn release(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Json(request): Json<ReleaseRequest>,
 ) -> Result<Json<Hold>, ApiError> {
-    let by = require(&state, &peer, &headers, &[Role::Admin]).await?.id();
+    caller.require(&[Role::Admin])?;
+    let by = caller.id();
     let reason = reason(&request.reason)?;
     let hold = work(&state, move |state| Ok(state.keeper.release(&by, &id, reason, now())?));
     Ok(Json(hold.await?))
@@ -117,11 +114,11 @@ pub(super) async fn release(
 /// `POST /api/v1/audit/redact`.
 pub(super) async fn redact(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Json(request): Json<RedactionRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let by = require(&state, &peer, &headers, &[Role::Admin]).await?.id();
+    caller.require(&[Role::Admin])?;
+    let by = caller.id();
     let reason = reason(&request.reason)?;
     let contents = work(&state, move |state| {
         let session = request.session.map(|id| find_session(&state.log, &id)).transpose()?;
@@ -134,10 +131,10 @@ pub(super) async fn redact(
 /// `POST /api/v1/audit/retain`: applies the rules now. They are applied every hour anyway.
 pub(super) async fn retain(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    let by = require(&state, &peer, &headers, &[Role::Admin]).await?.id();
+    caller.require(&[Role::Admin])?;
+    let by = caller.id();
     state.record_action(by, "retention run", "the audit log".to_owned(), std::collections::BTreeMap::new()).await?;
     let done = work(&state, |state| Ok(state.keeper.retain(&(state.retention)(), now())?)).await?;
     let rules = done.iter().map(|(rule, contents)| json!({ "rule": rule, "contents": contents })).collect::<Vec<_>>();

@@ -1,11 +1,9 @@
 //! Machine keys.
 
-use super::super::auth::{Peer, require};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use crate::units::{parse_duration, show_time};
 use axum::Json;
 use axum::extract::{Extension, Path, State};
-use axum::http::HeaderMap;
 use identity::{KeyInfo, KeyStoreError, NewKey};
 use proxy_core::{PrincipalKind, Timestamp};
 use proxy_io::clock::now;
@@ -106,21 +104,19 @@ impl From<KeyStoreError> for ApiError {
 /// `GET /api/v1/keys`.
 pub(super) async fn list(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     Ok(Json(json!({ "keys": state.keys.list().iter().map(key_value).collect::<Vec<_>>() })))
 }
 
 /// `POST /api/v1/keys`. The secret is in the answer, and nowhere else afterwards.
 pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Json(request): Json<KeyRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     let new = request.resolve(&caller.id(), now()).map_err(ApiError::Invalid)?;
     let keys = Arc::clone(&state.keys);
     let created = tokio::task::spawn_blocking(move || keys.create(new, now())).await;
@@ -145,11 +141,10 @@ pub(super) async fn create(
 /// `POST /api/v1/keys/{id}/revoke`. Its live sessions end.
 pub(super) async fn revoke(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     let info = state
         .keys
         .get(&id)

@@ -1,12 +1,11 @@
 //! The log as others verify it: `/log/` is the root of a C2SP tlog-tiles log, and the API proves entries.
 
-use super::super::auth::{Caller, Peer, require};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use crate::log::find_session;
 use audit_store::prove::Proven;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -60,11 +59,10 @@ pub(super) async fn checkpoint(State(state): State<Arc<ApiState>>) -> Result<Res
 /// `GET /log/tile/…` and `GET /log/payload/…`: what the published checkpoint commits to.
 pub(super) async fn file(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(path): Path<String>,
 ) -> Result<Response, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let missing = || ApiError::NotFound("the published log has no such file".to_owned());
     let payloads = path.strip_prefix("payload/").map(|rest| format!("tile/entries/{rest}"));
     let tile = Tile::parse(payloads.as_deref().unwrap_or(&path)).ok_or_else(missing)?;
@@ -91,10 +89,9 @@ async fn note_reading(state: &ApiState, caller: &Caller) -> Result<(), ApiError>
 /// `GET /api/v1/audit/key`: the log's name and public keys.
 pub(super) async fn key(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let public = state.publisher.notary().public();
     let keys: Vec<String> = public.verifiers.iter().map(ToString::to_string).collect();
     Ok(Json(json!({ "origin": public.origin, "keys": keys })))
@@ -103,10 +100,9 @@ pub(super) async fn key(
 /// `POST /api/v1/audit/key/rotate`: the log is signed by a new key from here on.
 pub(super) async fn rotate(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     let (publisher, by) = (Arc::clone(&state.publisher), caller.id());
     let rotated = tokio::task::spawn_blocking(move || publisher.notary().rotate(&by, proxy_io::clock::now())).await;
     let rotated = rotated.map_err(|error| ApiError::Failed(error.to_string()))?;
@@ -117,20 +113,18 @@ pub(super) async fn rotate(
 /// `POST /api/v1/audit/key/rotate-payload`: payloads are sealed with a new key from here on.
 pub(super) async fn rotate_payload(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     (state.payload_keys)(caller.id(), false).await.map(Json).map_err(ApiError::Failed)
 }
 
 /// `POST /api/v1/audit/key/rewrap`: the payloads' keys are wrapped by what is configured now.
 pub(super) async fn rewrap(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     (state.payload_keys)(caller.id(), true).await.map(Json).map_err(ApiError::Failed)
 }
 
@@ -147,11 +141,10 @@ pub(super) struct ProveQuery {
 /// first.
 pub(super) async fn prove(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<ProveQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let indices = match (&query.entry, query.session.clone()) {
         (Some(entry), None) => vec![entry.parse().map_err(|_| ApiError::Invalid("entry is not a number".to_owned()))?],
         (None, Some(session)) => state.read(move |log| Ok(log.session_indices(find_session(log, &session)?)?)).await?,

@@ -12,7 +12,7 @@ pub(crate) mod revocations;
 pub(crate) mod sessions;
 
 use super::ApiState;
-use super::auth::by_cookie;
+use super::auth::known;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
@@ -74,5 +74,5 @@ fn resources(state: &Arc<ApiState>) -> Router<Arc<ApiState>> {
         .route("/api/v1/audit/prove", get(log::prove))
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/{*path}", get(log::file))
-        .layer(from_fn_with_state(Arc::clone(state), by_cookie))
+        .route_layer(from_fn_with_state(Arc::clone(state), known))
 }

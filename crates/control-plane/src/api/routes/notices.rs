@@ -1,7 +1,6 @@
 //! Messages that could not be delivered, and what comes of Slack's buttons.
 
-use super::super::auth::{Peer, require};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use crate::approvals::ApprovalId;
 use crate::notices::Notices;
 use crate::units::show_time;
@@ -24,10 +23,9 @@ fn notices(state: &ApiState) -> Result<Arc<Notices>, ApiError> {
 /// `GET /api/v1/notices/dead`: messages that were given up, oldest first. Their statements are not shown here.
 pub(super) async fn dead(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let dead = Arc::clone(&notices(&state)?.dead);
     let letters = tokio::task::spawn_blocking(move || dead.list()).await;
     let letters = letters.map_err(|error| ApiError::Failed(error.to_string()))?;
@@ -59,11 +57,10 @@ pub(super) struct Resend {
 /// `POST /api/v1/notices/resend`.
 pub(super) async fn resend(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     body: Option<Json<Resend>>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     let (notices, wanted) = (notices(&state)?, body.and_then(|Json(resend)| resend.id));
     let object = wanted.clone().unwrap_or_else(|| "all of them".to_owned());
     state.record_action(caller.id(), "messages sent again", object, BTreeMap::new()).await?;

@@ -1,11 +1,9 @@
 //! The kill list: principals and single tokens that are refused although they are valid elsewhere.
 
-use super::super::auth::{Peer, require};
-use super::super::{ApiError, ApiState, Role};
+use super::super::{ApiError, ApiState, Caller, Role};
 use crate::units::{parse_duration, show_time};
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::HeaderMap;
 use identity::{Revocation, RevocationError, Revocations, Revoked};
 use proxy_core::Timestamp;
 use proxy_io::clock::now;
@@ -118,21 +116,19 @@ impl From<RevocationError> for ApiError {
 /// `GET /api/v1/revocations`.
 pub(super) async fn list(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     Ok(Json(json!({ "revocations": state.revocations.list().iter().map(revocation_value).collect::<Vec<_>>() })))
 }
 
 /// `POST /api/v1/revocations`. Live sessions of what is revoked end.
 pub(super) async fn create(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Json(request): Json<RevocationRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     let entry = request.resolve(&caller.id(), now()).map_err(ApiError::Invalid)?;
     state.record_action(caller.id(), "revoked", revoked_name(&entry.what), revocation_details(&entry)).await?;
     let value = revocation_value(&entry);
@@ -143,11 +139,10 @@ pub(super) async fn create(
 /// `POST /api/v1/revocations/lift`.
 pub(super) async fn lift(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Json(name): Json<RevokedName>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     let what = name.resolve().map_err(ApiError::Invalid)?;
     let entry = state.revocations.list().into_iter().find(|entry| entry.what == what).ok_or(RevocationError::NotFound)?;
     state.record_action(caller.id(), "revocation lifted", revoked_name(&what), BTreeMap::new()).await?;

@@ -1,13 +1,11 @@
 //! Sessions: open ones, recorded ones, and ending one.
 
-use super::super::auth::{Caller, Peer, require};
-use super::super::{ApiError, ApiState, LiveSession, Role};
+use super::super::{ApiError, ApiState, Caller, LiveSession, Role};
 use crate::log::{Filter, find_session};
 use crate::units::show_time;
 use crate::view;
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::HeaderMap;
 use proxy_core::SessionId;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -58,10 +56,9 @@ fn live_value(session: &LiveSession) -> Value {
 /// `GET /api/v1/sessions/live`: the sessions that are open now, oldest first.
 pub(super) async fn live(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let mut list = state.live.list();
     list.sort_by_key(|session| (session.started, session.id));
     Ok(Json(json!({ "sessions": list.iter().map(live_value).collect::<Vec<_>>() })))
@@ -70,11 +67,10 @@ pub(super) async fn live(
 /// `GET /api/v1/sessions`: recorded sessions, newest first; `open` says which are open now.
 pub(super) async fn list(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let invalid = |what: String| ApiError::Invalid(what);
     let limit =
         query.limit.as_deref().map_or(Ok(LIST_DEFAULT), str::parse).map_err(|_| invalid("limit is not a number".into()))?;
@@ -95,12 +91,11 @@ pub(super) async fn list(
 /// `GET /api/v1/sessions/{id}`: the story of a session, a part at a time.
 pub(super) async fn show(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Query(query): Query<ShowQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin, Role::Auditor]).await?;
+    caller.require(&[Role::Admin, Role::Auditor])?;
     let name = id.clone();
     let found = state.read(move |log| find_session(log, &name)).await?;
     state.record_reading(caller.id(), format!("session {found}")).await?;
@@ -116,11 +111,10 @@ pub(super) async fn show(
 /// `POST /api/v1/sessions/{id}/kill`. The id may be shortened to any start that only one open session has.
 pub(super) async fn kill(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     let session = end_one(&state, &caller, &id).await?;
     Ok(Json(json!({ "id": session, "killed": true })))
 }
@@ -136,11 +130,10 @@ pub(super) struct KillQuery {
 /// out is a revocation.
 pub(super) async fn kill_all(
     State(state): State<Arc<ApiState>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
+    Extension(caller): Extension<Caller>,
     Json(query): Json<KillQuery>,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = require(&state, &peer, &headers, &[Role::Admin]).await?;
+    caller.require(&[Role::Admin])?;
     let mut killed = Vec::new();
     for session in state.live.list().iter().filter(|session| session.principal.id() == query.principal) {
         if end(&state, &caller, session).await? {
