@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import http.client
 import http.server
 import json
 import os
@@ -107,7 +108,11 @@ def count(number):
 
 
 def steps(g, request):
-    """What the log says of a request: each step, by whom, with its digest."""
+    """What the log says of a request that has ended: each step, by whom, with its digest."""
+    return until("its end is in the log", lambda: (found := so_far(g, request)) and len(found[0]) > 1 and found)
+
+
+def so_far(g, request):
     lines = g.cli("audit", "tail", "--session", request["session"], "--json", "-n", "1000").splitlines()
     found = [entry for entry in map(json.loads, lines) if entry["event"] == "approval" and entry["request"] == request["request"]]
     return [(entry["step"], entry.get("by")) for entry in found], {entry["digest"] for entry in found}
@@ -293,6 +298,45 @@ def an_approval_for_a_time_is_for_the_target_until_it_is_taken_back():
             same(late.ended(), (None, "42501"))
         actions = [entry["action"] for entry in map(json.loads, g.entries()) if entry["event"] == "administration"]
         same(actions.count("approval revoked"), 1)
+
+
+@behaviour
+def killed_in_any_step_nothing_runs_that_was_not_approved():
+    """Before the word, within it, between the record and the target, after it: by the time between the two."""
+    with approving("killed") as g:
+        ann = Reviewer(g, "ann", "keeper")
+        ran = []
+        for number, delay in enumerate((None, 0, 0.002, 0.004, 0.006, 0.01, 0.015, 0.03, 0.1), 5000):
+            held = Held(g, ann, f"UPDATE products SET price = {number} WHERE id = 7")
+            word = threading.Thread(target=attempt, args=(ann, held))
+            if delay is not None:
+                word.start()
+                time.sleep(delay)
+            g.crash()
+            held.ended()
+            if delay is not None:
+                word.join(15)
+            with direct() as d:
+                done = d.execute("SELECT price = %s FROM products WHERE id = 7", (number,)).fetchone()[0]
+            g.start()
+            found, digests = so_far(g, held.request)
+            same(found[0], ("requested", None))
+            assert len(found) <= 2, found
+            if done:
+                same((found[1:], digests), ([("approved", "dev/ann")], {held.request["digest"]}))
+            same(ann.waiting(), [])
+            ran.append(done)
+        same(ran[0], False)
+        same(ran[-1], True)
+        g.cli("audit", "verify")
+
+
+def attempt(reviewer, held):
+    """Somebody's word, to a gateway that may not live to answer."""
+    try:
+        reviewer.approve(held.request)
+    except (OSError, ValueError, http.client.HTTPException):
+        pass
 
 
 class Receiver:

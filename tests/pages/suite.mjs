@@ -137,7 +137,7 @@ url = "${this.url}"
     let [out, err] = ["", ""];
     child.stdout.on("data", (data) => (out += data));
     child.stderr.on("data", (data) => (err += data));
-    const ended = new Promise((resolve) => child.on("exit", (status) => resolve({ status, out, err })));
+    const ended = new Promise((resolve) => child.on("close", (status) => resolve({ status, out, err })));
     return { child, ended };
   }
 

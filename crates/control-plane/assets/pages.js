@@ -30,7 +30,7 @@
       return;
     }
     if (source) return;
-    source = new EventSource("/events");
+    source = new EventSource(`/events?seen=${encodeURIComponent(document.body.dataset.events)}`);
     for (const name of ["approvals", "sessions"]) {
       source.addEventListener(name, () => document.body.dispatchEvent(new Event(name)));
     }
@@ -73,12 +73,7 @@
 
   document.addEventListener("keydown", key);
   document.addEventListener("htmx:after:swap", times);
-  document.addEventListener("visibilitychange", () => {
-    const was = source;
-    listen();
-    // What was missed meanwhile.
-    if (!was && source) for (const name of ["approvals", "sessions"]) document.body.dispatchEvent(new Event(name));
-  });
+  document.addEventListener("visibilitychange", listen);
   setInterval(times, 1000);
   times();
   listen();

@@ -444,6 +444,12 @@ impl ApprovalBoard {
         self.changes.subscribe()
     }
 
+    /// A number that is another one whenever something on the board has changed.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|number| *number = number.wrapping_add(1));
     }

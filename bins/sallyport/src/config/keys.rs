@@ -731,7 +731,7 @@ pub const KEYS: &[Key] = &[
         "duration",
         "\"1h\"",
         "\"1h\"",
-        "Longest time without a request. A page that follows what happens counts as one.",
+        "Longest time without a request. What a page asks by itself, to follow what happens, does not count.",
     ),
     entry(
         ("login", "fresh"),

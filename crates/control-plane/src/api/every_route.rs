@@ -124,7 +124,7 @@ fn body_of(route: &str) -> String {
     let body = match route {
         "POST /api/v1/sessions/kill" => r#"{"principal":"x"}"#,
         "POST /api/v1/keys" => r#"{"subject":"x","roles":[]}"#,
-        "POST /api/v1/revocations" => r#"{"principal":"x","reason":"x"}"#,
+        "POST /api/v1/revocations" => r#"{"what":{"principal":"x"},"reason":"x"}"#,
         "POST /api/v1/revocations/lift" => r#"{"principal":"x"}"#,
         "POST /api/v1/audit/holds" => r#"{"reason":"x"}"#,
         "POST /api/v1/audit/holds/{id}/release" => r#"{"reason":"x"}"#,

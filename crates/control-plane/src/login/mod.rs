@@ -83,7 +83,8 @@ impl Login {
     /// The provider's settings cannot be used.
     pub fn new(config: LoginConfig, http: HttpClient, stands: Stands) -> Result<Arc<Self>, IssuerProblem> {
         let provider = config.provider.map(|provider| Provider::new(provider, http)).transpose()?;
-        let secure = config.url.as_ref().is_none_or(|url| url.starts_with("https:"));
+        // On loopback alone, with or without TLS, there is no url.
+        let secure = config.url.as_ref().is_some_and(|url| url.starts_with("https:"));
         Ok(Arc::new(Self {
             provider,
             dev_tokens: config.dev_tokens,
@@ -96,11 +97,13 @@ impl Login {
         }))
     }
 
-    /// Whose cookie this is, if it still stands.
+    /// Whose cookie this is, if it still stands. What a page asks by itself, to follow what happens, does not prolong it.
     #[must_use]
     pub fn find(&self, headers: &HeaderMap) -> Option<Person> {
+        let by_itself =
+            headers.contains_key("hx-request") || headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream");
         let id = self.cookies.session(headers)?;
-        let person = self.table.lock().find(&id)?;
+        let person = self.table.lock().find(&id, !by_itself)?;
         if (self.stands)(&person.principal) {
             return Some(person);
         }

@@ -69,12 +69,14 @@ impl Table {
         }
     }
 
-    /// Whose session it is.
-    pub(super) fn find(&mut self, id: &str) -> Option<Person> {
+    /// Whose session it is. `used`: somebody is there.
+    pub(super) fn find(&mut self, id: &str, used: bool) -> Option<Person> {
         let key = hash(id);
         let session = self.sessions.get_mut(&key)?;
         if session.stands(self.idle) {
-            session.used = Instant::now();
+            if used {
+                session.used = Instant::now();
+            }
             return Some(session.person.clone());
         }
         self.sessions.remove(&key);

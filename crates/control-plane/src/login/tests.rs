@@ -369,7 +369,11 @@ async fn a_session_has_a_new_id_each_time_and_ends() {
     let answer = rig.answer(&state, &format!("{browser}; __Host-sallyport=chosen")).await;
     assert!(!cookie(&answer, "__Host-sallyport").contains("chosen"));
     assert_eq!(rig.get("/", "__Host-sallyport=chosen").await.status, 303);
-    rig.login().table.lock().age(Duration::from_secs(601), false);
+    rig.login().table.lock().age(Duration::from_secs(400), false);
+    let by_itself = format!("Cookie: {second}\r\nHX-Request: true\r\n");
+    assert_eq!(ask(rig.address, "GET", "/", &by_itself, "").await.status, 200);
+    rig.login().table.lock().age(Duration::from_secs(201), false);
+    assert_eq!(ask(rig.address, "GET", "/", &by_itself, "").await.status, 401, "a page that is left open is nobody");
     assert_eq!(rig.get("/", &first).await.header("location"), "/login?next=%2F", "nobody was there for too long");
     let third = rig.log_in().await;
     rig.login().table.lock().age(Duration::from_secs(9 * 3_600), true);

@@ -4,10 +4,11 @@
 
 use super::viewer::Viewer;
 use crate::api::ApiState;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,9 @@ use std::time::Duration;
 const WATCHERS_MAX: usize = 1_000;
 /// Changes within this time are one (250 ms): a flood of requests does not make a flood of pages.
 const TOGETHER: Duration = Duration::from_millis(250);
-/// How often a silent line is used, and the login behind it looked at again (15 s).
+/// How often sessions, and the login behind the page, are looked at (2 s).
+const SESSIONS: Duration = Duration::from_secs(2);
+/// How often a silent line is used (15 s): middleboxes give up on one that is not.
 const BEAT: Duration = Duration::from_secs(15);
 
 /// The pages that listen.
@@ -42,13 +45,27 @@ impl Drop for Watcher {
     }
 }
 
-/// `GET /events`: `approvals` or `sessions`, whenever one of them has changed.
-pub(super) async fn stream(State(state): State<Arc<ApiState>>, viewer: Viewer) -> Response {
+/// What the page shows already: `APPROVALS-SESSIONS`, as [`Shell`](super::viewer::Shell) has it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Since {
+    #[serde(default)]
+    seen: String,
+}
+
+/// `GET /events`: `approvals` or `sessions`, whenever one of them has changed, also since the page was made.
+pub(super) async fn stream(State(state): State<Arc<ApiState>>, viewer: Viewer, Query(since): Query<Since>) -> Response {
     let Some(watcher) = Watcher::new(&state) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open; this one does not follow by itself\n")
             .into_response();
     };
-    let seen = Seen { approvals: state.approvals.changes(), sessions: state.live.version() };
+    let numbers = since.seen.split_once('-').and_then(|(a, b)| Some((a.parse::<u64>().ok()?, b.parse::<u64>().ok()?)));
+    let mut seen = Seen { approvals: state.approvals.changes(), sessions: state.live.version() };
+    if let Some((approvals, sessions)) = numbers {
+        if approvals != *seen.approvals.borrow_and_update() {
+            seen.approvals.mark_changed();
+        }
+        seen.sessions = sessions;
+    }
     let events = futures_util::stream::unfold((watcher, viewer, seen), |(watcher, viewer, mut seen)| async {
         let event = seen.next(&watcher.0, &viewer).await?;
         Some((Ok::<_, Infallible>(event), (watcher, viewer, seen)))
@@ -70,6 +87,11 @@ impl Seen {
             if !stands {
                 return None;
             }
+            let version = state.live.version();
+            if version != self.sessions {
+                self.sessions = version;
+                return Some(Event::default().event("sessions").data("changed"));
+            }
             tokio::select! {
                 changed = self.approvals.changed() => {
                     changed.ok()?;
@@ -77,13 +99,7 @@ impl Seen {
                     self.approvals.mark_unchanged();
                     return Some(Event::default().event("approvals").data("changed"));
                 }
-                () = tokio::time::sleep(BEAT.min(TOGETHER.saturating_mul(8))) => {
-                    let version = state.live.version();
-                    if version != self.sessions {
-                        self.sessions = version;
-                        return Some(Event::default().event("sessions").data("changed"));
-                    }
-                }
+                () = tokio::time::sleep(SESSIONS) => {}
             }
         }
     }

@@ -58,6 +58,7 @@ impl Viewer {
             csrf: self.person.csrf.clone(),
             waiting: if self.is(&[Role::Admin, Role::Auditor, Role::Reviewer]) { state.approvals.len() } else { 0 },
             sessions: reads,
+            seen: format!("{}-{}", state.approvals.version(), state.live.version()),
         }
     }
 }
@@ -79,6 +80,8 @@ pub(crate) struct Shell {
     pub(crate) waiting: usize,
     /// Whether they may look at sessions.
     pub(crate) sessions: bool,
+    /// What the page is as new as, for `/events`.
+    pub(crate) seen: String,
 }
 
 impl Shell {

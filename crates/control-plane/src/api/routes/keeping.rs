@@ -87,7 +87,7 @@ pub(super) async fn hold(
     Extension(caller): Extension<Caller>,
     Json(request): Json<HoldRequest>,
 ) -> Result<Json<Hold>, ApiError> {
-    caller.require(&[Role::Admin, Role::Auditor])?;
+    caller.require(&[Role::Admin])?;
     let by = caller.id();
     let reason = reason(&request.reason)?;
     let hold = work(&state, move |state| {
