@@ -808,6 +808,10 @@ def a_collector_that_never_answers_holds_nothing_up():
 @behaviour
 def metrics_are_those_that_are_documented():
     elsewhere = '[[stream]]\nname = "siem"\nto = "http://127.0.0.1:9/"\n[[shipping]]\nname = "shelf"\nurl = "folder:shelf"\n'
+    hook = SCRATCH / "metrics.hook"
+    hook.write_text("https://teams.example/hook")
+    hook.chmod(0o600)
+    elsewhere += f'[[notify]]\nname = "chat"\nkind = "teams"\nurl = "file:{hook}"\n'
     with gateway("metrics", elsewhere) as g:
         with g.connect() as c:
             c.execute("SELECT email FROM customers LIMIT 1")
