@@ -432,9 +432,15 @@ impl ApprovalBoard {
         Arc::new(Self { held_max, counts, inner: Mutex::default(), changes: watch::Sender::new(0), told })
     }
 
-    fn tell(&self, pending: &Pending, step: ApprovalStep, by: Option<&str>, reason: Option<&str>) {
+    fn tell(&self, pending: &Pending, outcome: &Outcome) {
         if let Some(told) = &self.told {
-            told.told(pending, step, by, reason);
+            told.told(pending, outcome.step(), outcome.by().as_deref(), outcome.reason().as_deref());
+        }
+    }
+
+    fn tell_step(&self, pending: &Pending, step: ApprovalStep) {
+        if let Some(told) = &self.told {
+            told.told(pending, step, None, None);
         }
     }
 
@@ -468,7 +474,7 @@ impl ApprovalBoard {
         let expires = held.submitted.after(timeout);
         let pending = Pending { id, held: Arc::new(held), expires, opinions: Vec::new() };
         let (answer, outcome) = oneshot::channel();
-        self.tell(&pending, ApprovalStep::Requested, None, None);
+        self.tell_step(&pending, ApprovalStep::Requested);
         inner.waiting.insert(id, Waiting { pending, answer });
         self.changed();
         Ok(Ticket { id, expires, timeout, outcome: Some(outcome), board: Arc::clone(self) })
@@ -583,14 +589,14 @@ impl ApprovalBoard {
         if !missing.is_empty() {
             return Ok(Progress { approved: false, missing });
         }
-        let by = join(&waiting.pending.opinions, |opinion| Some(opinion.by.as_str()));
-        let Some(waiting) = inner.settle(id, ApprovalStep::Approved, Some(by), now) else { return Err(inner.refuse(id)) };
-        let reasons = join(&waiting.pending.opinions, |opinion| opinion.reason.as_deref());
-        let by = join(&waiting.pending.opinions, |opinion| Some(opinion.by.as_str()));
-        self.tell(&waiting.pending, ApprovalStep::Approved, Some(&by), Some(&reasons));
-        let Waiting { pending: Pending { held, opinions, .. }, answer } = waiting;
+        let Pending { held, opinions, .. } = &waiting.pending;
+        let outcome = Outcome::Approved { approval: approval(held), by: opinions.clone(), under: None };
+        let settled = inner.settle(id, ApprovalStep::Approved, outcome.by(), now);
+        let Some(Waiting { pending, answer }) = settled else { return Err(inner.refuse(id)) };
+        self.tell(&pending, &outcome);
+        let Pending { held, opinions, .. } = pending;
         // Nobody listens: the session ended in this moment, and the request with it.
-        if answer.send(Outcome::Approved { approval: approval(&held), by: opinions.clone(), under: None }).is_ok() {
+        if answer.send(outcome).is_ok() {
             inner.stand(id, &held, &opinions, now);
         }
         Ok(Progress { approved: true, missing })
@@ -607,8 +613,9 @@ impl ApprovalBoard {
         let Some(waiting) = inner.settle(id, ApprovalStep::Denied, Some(reviewer.id.clone()), now) else {
             return Err(inner.refuse(id));
         };
-        self.tell(&waiting.pending, ApprovalStep::Denied, Some(&reviewer.id), word.reason.as_deref());
-        let _ = waiting.answer.send(Outcome::Denied(Opinion::of(reviewer, groups, word, now)));
+        let outcome = Outcome::Denied(Opinion::of(reviewer, groups, word, now));
+        self.tell(&waiting.pending, &outcome);
+        let _ = waiting.answer.send(outcome);
         self.changed();
         Ok(())
     }
@@ -617,7 +624,7 @@ impl ApprovalBoard {
     fn remove(&self, id: ApprovalId, step: ApprovalStep) -> bool {
         let settled = self.inner.lock().settle(id, step, None, proxy_io::clock::now());
         if let Some(waiting) = &settled {
-            self.tell(&waiting.pending, step, None, None);
+            self.tell_step(&waiting.pending, step);
             self.changed();
         }
         settled.is_some()

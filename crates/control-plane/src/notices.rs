@@ -4,7 +4,7 @@
 use crate::approvals::{Pending, Told};
 use crate::view;
 use notify::slack::{Answerer, Verifier};
-use notify::{ConfigError, FileDeadLetters, Group, Kind, Notice, Notifier, Secret, SystemResolver};
+use notify::{ConfigError, FileDeadLetters, Group, Kind, Notice, Notifier, Secret, SystemResolver, limits};
 use proxy_core::record::ApprovalStep;
 use proxy_io::clock::now;
 use std::sync::Arc;
@@ -56,6 +56,13 @@ impl Notices {
     }
 }
 
+/// As much of a statement as a message can have, and a little more, so that it is seen to be cut: this is in the way of the
+/// session's event loop, and a statement can be megabytes.
+fn beginning(statement: &[u8]) -> String {
+    const BYTES_MAX: usize = 4 * (limits::STATEMENT_MAX + 1);
+    String::from_utf8_lossy(statement.get(..BYTES_MAX).unwrap_or(statement)).into_owned()
+}
+
 impl Told for Notices {
     fn told(&self, pending: &Pending, step: ApprovalStep, by: Option<&str>, reason: Option<&str>) {
         let (held, id) = (&pending.held, pending.id.to_string());
@@ -86,7 +93,7 @@ impl Told for Notices {
             expires: (step == ApprovalStep::Requested).then_some(pending.expires),
             link: self.link(&id),
             digest: Some(held.digest.clone()),
-            statement: Some(String::from_utf8_lossy(&held.statement).into_owned()),
+            statement: Some(beginning(&held.statement)),
             ..Notice::new(kind, id, held.submitted, time)
         });
     }

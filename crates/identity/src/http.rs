@@ -221,7 +221,9 @@ pub(crate) fn checked(url: &str) -> Result<Uri, FetchError> {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host, without a port, is this machine by its name or address.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 

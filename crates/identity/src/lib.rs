@@ -32,7 +32,7 @@ mod verifier;
 pub use cache::KeyStatus;
 pub use dev::{DevIssuer, DevIssuerError, DevToken};
 pub use error::{Malformed, TokenError};
-pub use http::{Basic, FetchError, HttpClient, HttpSetupError, form_encoded, is_acceptable, with_causes};
+pub use http::{Basic, FetchError, HttpClient, HttpSetupError, form_encoded, is_acceptable, is_loopback, with_causes};
 pub use issuer::{IssuerConfig, IssuerKind, IssuerProblem, KeySource, Purpose};
 pub use jwks::KeySetError;
 pub use keys::{CreatedKey, KeyError, KeyInfo, KeyStoreError, MachineKeys, NewKey};

@@ -1,8 +1,8 @@
 //! `[[notify]]`: who is told when something waits or is decided.
 
-use super::parse::{plain_name, secret};
+use super::parse::{bad_reference, plain_name, secret};
 use super::reader::{Section, Source, nearest};
-use super::secret::Secret;
+use super::secret::FORMS;
 use super::{Notify, NotifyTo};
 use notify::Kind;
 use notify::email::EmailTls;
@@ -54,11 +54,7 @@ fn webhook(section: &Section<'_, '_>, source: &Source<'_>) -> Option<NotifyTo> {
     for text in section.strings("secrets").unwrap_or_default() {
         match source.secret(&text) {
             Ok(secret) => secrets.push(secret),
-            Err(_) => section.problem(
-                "secrets",
-                "`secrets` has something that is not a reference to a secret",
-                "write \"env:NAME\", \"file:PATH\" or another reference to what holds whsec_…",
-            ),
+            Err(invalid) => bad_reference(section, "secrets", &invalid, FORMS),
         }
     }
     Some(NotifyTo::Webhook { url: secret(section, "url", source)?, secrets })
@@ -120,22 +116,6 @@ fn kinds(section: &Section<'_, '_>) -> Vec<Kind> {
         }
     }
     kinds
-}
-
-/// Whether a channel's secrets can be had is known when it is used.
-impl Notify {
-    /// What the channel shows to others, by their names.
-    #[must_use]
-    pub fn secrets(&self) -> Vec<&Secret> {
-        match &self.to {
-            NotifyTo::Webhook { url, secrets } => std::iter::once(url).chain(secrets).collect(),
-            NotifyTo::Slack { url, bot, signing_secret } => {
-                url.iter().chain(bot.iter().map(|(token, _)| token)).chain(signing_secret).collect()
-            }
-            NotifyTo::Teams { url } => vec![url],
-            NotifyTo::Email { login, .. } => login.iter().map(|(_, password)| password).collect(),
-        }
-    }
 }
 
 #[cfg(test)]

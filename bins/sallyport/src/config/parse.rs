@@ -405,7 +405,7 @@ fn key_source(section: &Section<'_, '_>, name: &str, source: &Source<'_>) -> Opt
     WrapSource::parse(&text, source.folder).map_err(|invalid| bad_reference(section, name, &invalid, forms)).ok()
 }
 
-fn bad_reference(section: &Section<'_, '_>, name: &str, invalid: &InvalidRef, forms: &str) {
+pub(super) fn bad_reference(section: &Section<'_, '_>, name: &str, invalid: &InvalidRef, forms: &str) {
     match invalid {
         InvalidRef::Empty => section.problem(name, format!("`{name}` names nothing after its colon"), forms),
         InvalidRef::Form(form) => section.problem(name, format!("`{name}` is not of the form {form}"), forms),

@@ -76,10 +76,7 @@ impl Call {
 }
 
 /// A part of a URL, with everything escaped that could mean something in it.
-pub(super) fn encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
+pub(super) use identity::form_encoded as encode;
 
 /// An answer, whatever its status.
 pub(super) struct Answer {

@@ -6,13 +6,11 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use identity::limits::TOKEN_MAX;
 use proxy_core::{Principal, SecretBytes};
 use proxy_io::clock::now;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-
-/// Longest token that is looked at, in bytes: Entra's with many groups are a few thousand.
-const TOKEN_MAX: usize = 16 << 10;
 
 /// Roles of the API: values of the token's roles claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

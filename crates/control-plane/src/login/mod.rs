@@ -150,7 +150,7 @@ impl Login {
         match text(header::ORIGIN) {
             Some(origin) => match &self.url {
                 Some(url) => origin == url,
-                None => text(header::HOST).is_some_and(|host| is_loopback(host) && origin_host(origin) == Some(host)),
+                None => text(header::HOST).is_some_and(|host| names_loopback(host) && origin_host(origin) == Some(host)),
             },
             None => text(header::HeaderName::from_static("sec-fetch-site")) == Some("same-origin"),
         }
@@ -163,12 +163,12 @@ fn origin_host(origin: &str) -> Option<&str> {
 }
 
 /// Whether a `Host` names this machine itself: any other name could be somebody's who has it point here.
-fn is_loopback(host: &str) -> bool {
+fn names_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    name == "localhost" || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    identity::is_loopback(name)
 }
 
 /// Where a login goes afterwards: a path of ours, whatever was asked for. Browsers read `//host`, `/\host` and a path with a

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use identity::form_encoded;
+use identity::limits::TOKEN_MAX;
 use proxy_core::record::Event;
 use proxy_core::{Principal, SecretBytes, Timestamp};
 use proxy_io::clock::now;
@@ -20,9 +21,6 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Longest token that is looked at, in bytes.
-const TOKEN_MAX: usize = 16 << 10;
 
 /// The login's own addresses. Nobody is known on them yet.
 pub(crate) fn router() -> Router<Arc<ApiState>> {

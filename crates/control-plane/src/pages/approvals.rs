@@ -2,7 +2,7 @@
 
 use super::failure::{Failure, rendered};
 use super::shown::{Line, Moment, WaitingLine, does};
-use super::viewer::{Shell, Viewer};
+use super::viewer::{Change, Shell, Viewer};
 use crate::api::decisions::{self, Decision};
 use crate::api::{ApiError, ApiState, Role};
 use crate::approvals::{ApprovalId, InvalidApprovalId, Pending, Refused, Standing, Width};
@@ -77,8 +77,7 @@ struct DecidedLine {
 
 /// `GET /approvals`.
 pub(super) async fn list(State(state): State<Arc<ApiState>>, viewer: Viewer) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "approvals");
-    viewer.require(&MAY_LOOK).map_err(Failure::of(&shell))?;
+    let shell = viewer.may_look(&state, "approvals", &MAY_LOOK)?;
     let all = state.approvals.list();
     let filter = EntryFilter { kinds: vec![EventKind::Approval], ..EntryFilter::default() };
     // Each has the step with which it began to wait as well.
@@ -178,8 +177,7 @@ pub(super) async fn show(
     viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "approvals");
-    viewer.require(&MAY_LOOK).map_err(Failure::of(&shell))?;
+    let shell = viewer.may_look(&state, "approvals", &MAY_LOOK)?;
     let id = parse(&id).map_err(Failure::of(&shell))?;
     let pending = match state.approvals.get(id) {
         Ok(pending) => pending,
@@ -341,15 +339,12 @@ pub(super) async fn approve(
     Path(id): Path<String>,
     Form(form): Form<DecisionForm>,
 ) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "approvals");
-    viewer.fresh(&state, &format!("/approvals/{id}"))?;
-    let done = async {
-        viewer.sent(&state, &form.csrf)?;
-        viewer.require(&[Role::Reviewer])?;
-        decisions::approve(&state, &viewer.caller, parse(&id)?, form.decision().word()?).await
-    };
+    let page = format!("/approvals/{id}");
+    let change = Change { here: "approvals", page: &page, csrf: &form.csrf, roles: &[Role::Reviewer] };
+    let shell = viewer.may_change(&state, &change)?;
+    let done = async { decisions::approve(&state, &viewer.caller, parse(&id)?, form.decision().word()?).await };
     done.await.map_err(Failure::of(&shell))?;
-    Ok(Redirect::to(&format!("/approvals/{id}")).into_response())
+    Ok(Redirect::to(&page).into_response())
 }
 
 /// `POST /approvals/{id}/deny`.
@@ -359,17 +354,16 @@ pub(super) async fn deny(
     Path(id): Path<String>,
     Form(form): Form<DecisionForm>,
 ) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "approvals");
-    viewer.fresh(&state, &format!("/approvals/{id}"))?;
+    let page = format!("/approvals/{id}");
+    let change = Change { here: "approvals", page: &page, csrf: &form.csrf, roles: &[Role::Reviewer] };
+    let shell = viewer.may_change(&state, &change)?;
     let done = async {
-        viewer.sent(&state, &form.csrf)?;
-        viewer.require(&[Role::Reviewer])?;
         // The form has the approval's width as well, which is not this button's.
         let decision = Decision { width: None, ..form.decision() };
         decisions::deny(&state, &viewer.caller, parse(&id)?, decision.word()?).await
     };
     done.await.map_err(Failure::of(&shell))?;
-    Ok(Redirect::to(&format!("/approvals/{id}")).into_response())
+    Ok(Redirect::to(&page).into_response())
 }
 
 /// A form of a button.
@@ -385,13 +379,9 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
     Form(form): Form<Button>,
 ) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "approvals");
-    viewer.fresh(&state, "/approvals")?;
-    let done = async {
-        viewer.sent(&state, &form.csrf)?;
-        viewer.require(&[Role::Admin, Role::Reviewer])?;
-        decisions::revoke(&state, &viewer.caller, parse(&id)?).await
-    };
+    let change = Change { here: "approvals", page: "/approvals", csrf: &form.csrf, roles: &[Role::Admin, Role::Reviewer] };
+    let shell = viewer.may_change(&state, &change)?;
+    let done = async { decisions::revoke(&state, &viewer.caller, parse(&id)?).await };
     done.await.map_err(Failure::of(&shell))?;
     Ok(Redirect::to("/approvals").into_response())
 }

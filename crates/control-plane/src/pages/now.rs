@@ -59,8 +59,7 @@ struct DeniedLine {
 
 /// `GET /`.
 pub(super) async fn show(State(state): State<Arc<ApiState>>, viewer: Viewer) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "now");
-    viewer.require(&[Role::Admin, Role::Reviewer, Role::Auditor]).map_err(Failure::of(&shell))?;
+    let shell = viewer.may_look(&state, "now", &[Role::Admin, Role::Reviewer, Role::Auditor])?;
     page(&state, &viewer, shell.clone()).await.map(|page| rendered(&page)).map_err(Failure::of(&shell))
 }
 

@@ -3,7 +3,7 @@
 use super::approvals::Button;
 use super::failure::{Failure, rendered};
 use super::shown::{Line, Moment};
-use super::viewer::{Shell, Viewer};
+use super::viewer::{Change, Shell, Viewer};
 use crate::api::{ApiError, ApiState, Role, end_session};
 use crate::log::{Filter, find_session};
 use crate::view;
@@ -117,8 +117,7 @@ pub(super) async fn list(
     viewer: Viewer,
     Query(form): Query<FilterForm>,
 ) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "sessions");
-    viewer.require(&MAY_LOOK).map_err(Failure::of(&shell))?;
+    let shell = viewer.may_look(&state, "sessions", &MAY_LOOK)?;
     let mut page = Sessions { shell, filter: form, wrong: String::new(), sessions: Vec::new(), next: String::new() };
     let given = page.filter.filter();
     let before = Some(page.filter.before.as_str()).filter(|text| !text.is_empty()).map(str::parse::<SessionId>).transpose();
@@ -163,8 +162,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
     Query(part): Query<Part>,
 ) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "sessions");
-    viewer.require(&MAY_LOOK).map_err(Failure::of(&shell))?;
+    let shell = viewer.may_look(&state, "sessions", &MAY_LOOK)?;
     let page = one(&state, &viewer, id, part.from.unwrap_or(0), shell.clone()).await;
     page.map(|page| rendered(&page)).map_err(Failure::of(&shell))
 }
@@ -211,13 +209,9 @@ pub(super) async fn kill(
     Path(id): Path<String>,
     Form(form): Form<Button>,
 ) -> Result<Response, Failure> {
-    let shell = viewer.shell(&state, "sessions");
-    viewer.fresh(&state, &format!("/sessions/{id}"))?;
-    let done = async {
-        viewer.sent(&state, &form.csrf)?;
-        viewer.require(&[Role::Admin])?;
-        end_session(&state, &viewer.caller, &id).await
-    };
-    let ended = done.await.map_err(Failure::of(&shell))?;
+    let page = format!("/sessions/{id}");
+    let change = Change { here: "sessions", page: &page, csrf: &form.csrf, roles: &[Role::Admin] };
+    let shell = viewer.may_change(&state, &change)?;
+    let ended = end_session(&state, &viewer.caller, &id).await.map_err(Failure::of(&shell))?;
     Ok(Redirect::to(&format!("/sessions/{ended}")).into_response())
 }

@@ -29,28 +29,29 @@ impl Viewer {
         roles.iter().any(|role| self.caller.has(*role))
     }
 
-    /// Goes on only with one of the roles.
-    pub(super) fn require(&self, roles: &[Role]) -> Result<(), ApiError> {
-        self.caller.require(roles)
+    /// Goes on to show a page only with one of the roles. `here`: the page's name in the navigation.
+    pub(super) fn may_look(&self, state: &ApiState, here: &'static str, roles: &[Role]) -> Result<Shell, Failure> {
+        let shell = self.shell(state, here);
+        self.caller.require(roles).map_err(Failure::of(&shell))?;
+        Ok(shell)
     }
 
-    /// Goes on only if a form comes from our own page.
-    pub(super) fn sent(&self, state: &ApiState, csrf: &str) -> Result<(), ApiError> {
-        let login = state.login.as_ref().ok_or_else(no_pages)?;
-        login.is_ours(&self.headers, &self.person, Some(csrf))
-    }
-
-    /// Goes on only if they have shown lately who they are, and else shows the way there and back to `page`.
-    pub(super) fn fresh(&self, state: &ApiState, page: &str) -> Result<(), Failure> {
-        if state.login.as_ref().is_some_and(|login| login.is_fresh(&self.person, now())) {
-            return Ok(());
+    /// Goes on to do what a form asks for only if they have shown lately who they are, the form comes from our own page, and
+    /// they have one of the roles.
+    pub(super) fn may_change(&self, state: &ApiState, change: &Change<'_>) -> Result<Shell, Failure> {
+        let shell = self.shell(state, change.here);
+        let login = state.login.as_ref().ok_or_else(no_pages).map_err(Failure::of(&shell))?;
+        if !login.is_fresh(&self.person, now()) {
+            let why = ApiError::Unauthenticated("you logged in a while ago: log in once more to decide on this".to_owned());
+            return Err(Failure::log_in(why, format!("/login?fresh=1&provider=1&next={}", form_encoded(change.page))));
         }
-        let why = ApiError::Unauthenticated("you logged in a while ago: log in once more to decide on this".to_owned());
-        Err(Failure::log_in(why, format!("/login?fresh=1&provider=1&next={}", form_encoded(page))))
+        login.is_ours(&self.headers, &self.person, Some(change.csrf)).map_err(Failure::of(&shell))?;
+        self.caller.require(change.roles).map_err(Failure::of(&shell))?;
+        Ok(shell)
     }
 
-    /// What surrounds their pages. `here`: the page's name in the navigation.
-    pub(super) fn shell(&self, state: &ApiState, here: &'static str) -> Shell {
+    /// What surrounds their pages.
+    fn shell(&self, state: &ApiState, here: &'static str) -> Shell {
         let reads = self.is(&[Role::Admin, Role::Auditor]);
         Shell {
             here,
@@ -61,6 +62,18 @@ impl Viewer {
             seen: format!("{}-{}", state.approvals.version(), state.live.version()),
         }
     }
+}
+
+/// What a form asks for.
+pub(super) struct Change<'c> {
+    /// The name in the navigation of the page that it is on.
+    pub(super) here: &'static str,
+    /// That page's address: whoever has to log in once more comes back to it.
+    pub(super) page: &'c str,
+    /// What the form brings along.
+    pub(super) csrf: &'c str,
+    /// Who may.
+    pub(super) roles: &'c [Role],
 }
 
 fn no_pages() -> ApiError {
